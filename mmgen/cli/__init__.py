@@ -1,0 +1,3 @@
+"""The command line: a thin client of the library, one module per group of commands."""
+
+__all__: list[str] = []

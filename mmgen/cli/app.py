@@ -1,0 +1,115 @@
+"""The `mmgen` command: finds subcommands by name, loads one of them, and turns errors into lines.
+
+Help must appear at once, so the group knows each command's name, place and one-line summary by
+heart and imports a command's module only when that command is about to run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import click
+
+from mmgen import __version__
+from mmgen.errors import MmgenError
+
+__all__ = ["COMMANDS", "Place", "cli", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a subcommand lives and what the list of commands says of it."""
+
+    target: str
+    """`module:attribute` of the click command."""
+    summary: str
+    """One line for `mmgen --help`."""
+
+
+COMMANDS: Mapping[str, Place] = {
+    "generate": Place("mmgen.cli.generate:generate", "Draw pictures from words."),
+    "caption": Place("mmgen.cli.generate:caption", "Say what is in pictures."),
+    "models": Place("mmgen.cli.models:models", "List installed models and describe one."),
+    "tokenizer": Place("mmgen.cli.tokenizer:tokenizer", "List, try and check visual tokenizers."),
+    "data": Place("mmgen.cli.data:data", "Turn pictures and texts into training shards."),
+    "train": Place("mmgen.cli.train:train", "Train by a recipe."),
+    "recipes": Place("mmgen.cli.train:recipes", "List recipes and show one."),
+    "evaluate": Place("mmgen.cli.evaluate:evaluate", "Measure a tokenizer or a model."),
+    "bench": Place("mmgen.cli.bench:bench", "Measure speed and memory."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), f"{place.target} is not a click command"
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(COMMANDS)}"
+            ctx.fail(f"no command '{args[0]}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`mmgen COMMAND --help` explains one command.",
+)
+@click.version_option(__version__, "--version", "-V", prog_name="mmgen")
+def cli() -> None:
+    """Draw pictures from words and words from pictures.
+
+    Results go to standard output, everything else to standard error.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit status."""
+    try:
+        status = cli.main(prog_name="mmgen", standalone_mode=False)
+        sys.stdout.flush()
+    except MmgenError as error:
+        _leave(f"error: {_one_line(error)}", 1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _one_line(error: MmgenError) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    click.echo(f"mmgen: {message}", err=True)
+    sys.exit(status)
