@@ -1,0 +1,60 @@
+"""Keys and values of the past, in two tensors allocated once.
+
+A row is one sequence. Rows may stand at different positions; who owns which row, and how long it
+is, is the business of the engine, so the cache itself holds no lengths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from mmgen.errors import SettingsError
+from mmgen.model.config import DecoderConfig
+
+__all__ = ["KVCache"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KVCache:
+    """Static key and value store, `[layers, rows, kv_heads, length, head_dim]` each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    @classmethod
+    def allocate(
+        cls,
+        config: DecoderConfig,
+        *,
+        rows: int,
+        length: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Return a cache of zeros for `rows` sequences of up to `length` ids."""
+        if rows < 1 or not 1 <= length <= config.context_length:
+            raise SettingsError(
+                f"a cache needs 1 row or more and a length of 1 to {config.context_length} (the "
+                f"decoder's context), got {rows} rows of {length}"
+            )
+        shape = (config.num_layers, rows, config.num_kv_heads, length, config.head_dim)
+        return cls(
+            keys=torch.zeros(shape, dtype=dtype, device=device),
+            values=torch.zeros(shape, dtype=dtype, device=device),
+        )
+
+    @property
+    def rows(self) -> int:
+        return self.keys.shape[1]
+
+    @property
+    def length(self) -> int:
+        return self.keys.shape[3]
+
+    def copy_row(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one row to another, so that both share a prefix."""
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
