@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -59,10 +59,6 @@ class TokenizerRanges:
         return len(self.codebook_sizes)
 
     @property
-    def default_layout(self) -> Layout:
-        return self.layouts[0]
-
-    @property
     def varying_axes(self) -> tuple[int, ...]:
         """The axes of `layout.shape` in which the layouts differ, and which are thus spelled."""
         return _varying_axes(self.layouts)
@@ -70,7 +66,7 @@ class TokenizerRanges:
     def shape_values(self, layout: Layout) -> tuple[int, ...]:
         """Return the sides by which this layout is told from the others, in spelling order."""
         if layout not in self.layouts:
-            known = ", ".join(map(str, self.layouts[:8])) + (", ..." * (len(self.layouts) > 8))
+            known = ", ".join(map(str, self.layouts[:8])) + ", ..." * (len(self.layouts) > 8)
             raise VocabularyError(
                 f"tokenizer {self.name!r} has no layout {layout} in this vocabulary; it has {known}"
             )
@@ -103,7 +99,11 @@ class Vocabulary:
         self, name: str, *, codebook_sizes: Sequence[int], layouts: Sequence[Layout]
     ) -> Vocabulary:
         """Return a vocabulary with one more visual tokenizer, in which every old id is kept."""
-        _check_name(name)
+        if not NAME_PATTERN.fullmatch(name) or name in SPECIAL_NAMES:
+            raise VocabularyError(
+                f"{name!r} cannot name a visual tokenizer: take letters, digits, '-' and '_', "
+                f"but none of {', '.join(SPECIAL_NAMES)}"
+            )
         if name in self.tokenizers:
             raise VocabularyError(
                 f"tokenizer {name!r} is in the vocabulary already; it has {self._known()}"
@@ -118,9 +118,9 @@ class Vocabulary:
             raise VocabularyError(f"tokenizer {name!r} cannot be spelled: {error}") from error
         marker_id = self.num_used_ids
         axes = _varying_axes(layouts)
-        num_shape_ids = max((layout.shape[axis] for layout in layouts for axis in axes), default=0)
-        next_id = marker_id + 1 + num_shape_ids
-        shape_ids = range(marker_id + 1, next_id)
+        longest = max((layout.shape[axis] for layout in layouts for axis in axes), default=0)
+        shape_ids = range(marker_id + 1, marker_id + 1 + longest)
+        next_id = shape_ids.stop
         code_ids = []
         for codebook_size in codebook_sizes:
             code_ids.append(range(next_id, next_id + codebook_size))
@@ -133,11 +133,7 @@ class Vocabulary:
             shape_ids=shape_ids,
             code_ids=tuple(code_ids),
         )
-        return Vocabulary(
-            num_text_ids=self.num_text_ids,
-            text_fingerprint=self.text_fingerprint,
-            ranges=(*self.ranges, added),
-        )
+        return replace(self, ranges=(*self.ranges, added))
 
     @property
     def pad_id(self) -> int:
@@ -176,9 +172,7 @@ class Vocabulary:
     @property
     def num_used_ids(self) -> int:
         """One more than the largest id that means something."""
-        if self.ranges:
-            return self.ranges[-1].code_ids[-1].stop
-        return self.num_text_ids + len(SPECIAL_NAMES)
+        return self.ranges[-1].code_ids[-1].stop if self.ranges else self._special_ids().stop
 
     @property
     def size(self) -> int:
@@ -193,7 +187,7 @@ class Vocabulary:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 in hex of all that this vocabulary says."""
-        return hashlib.sha256(_canonical(self._payload()).encode()).hexdigest()
+        return _digest(self._payload())
 
     def tokenizer(self, name: str) -> TokenizerRanges:
         """Return the ids of one visual tokenizer."""
@@ -210,19 +204,13 @@ class Vocabulary:
         """
         ranges = self.tokenizer(name)
         codes = np.asarray(array)
-        if (
-            codes.ndim != 2
-            or codes.shape[1] != ranges.num_codebooks
-            or codes.dtype.kind not in "iu"
-        ):
+        if codes.shape[1:] != (ranges.num_codebooks,) or codes.dtype.kind not in "iu":
             raise VocabularyError(
                 f"codes of {name!r} are an integer array [positions, {ranges.num_codebooks}], "
                 f"got {codes.dtype} {list(codes.shape)}"
             )
         codes = codes.astype(np.int64)
-        wrong = (codes < 0) | (codes >= np.array(ranges.codebook_sizes))
-        if wrong.any():
-            position, codebook = (int(index) for index in np.argwhere(wrong)[0])
+        for position, codebook in _outside(codes, ranges):
             raise VocabularyError(
                 f"code {codes[position, codebook]} at position {position} is outside codebook "
                 f"{codebook} of {name!r}, which has {ranges.codebook_sizes[codebook]} codes"
@@ -250,9 +238,7 @@ class Vocabulary:
             codebooks=ranges.num_codebooks,
         )
         codes: npt.NDArray[np.int64] = table - _starts(ranges)
-        wrong = (codes < 0) | (codes >= np.array(ranges.codebook_sizes))
-        if wrong.any():
-            position, codebook = (int(index) for index in np.argwhere(wrong)[0])
+        for position, codebook in _outside(codes, ranges):
             allowed = ranges.code_ids[codebook]
             raise VocabularyError(
                 f"id {table[position, codebook]} is no code of codebook {codebook} of {name!r}, "
@@ -281,12 +267,13 @@ class Vocabulary:
         """Return a printable name of an id."""
         if not 0 <= id_ < self.size:
             raise VocabularyError(f"id {id_} is outside the vocabulary of {self.size} ids")
+        specials = self._special_ids()
         if id_ < self.num_text_ids:
             return f"<text {id_}>"
         if id_ >= self.num_used_ids:
             return f"<unused {id_}>"
-        if id_ - self.num_text_ids < len(SPECIAL_NAMES):
-            return f"<|{SPECIAL_NAMES[id_ - self.num_text_ids]}|>"
+        if id_ in specials:
+            return f"<|{SPECIAL_NAMES[specials.index(id_)]}|>"
         ranges = next(item for item in self.ranges if id_ < item.code_ids[-1].stop)
         if id_ == ranges.marker_id:
             return f"<|{ranges.name}|>"
@@ -298,7 +285,7 @@ class Vocabulary:
     @property
     def special_tokens(self) -> Mapping[str, int]:
         """The printable tokens of all ids that are neither text nor code, with their ids."""
-        ids = list(range(self.num_text_ids, self.num_text_ids + len(SPECIAL_NAMES)))
+        ids = list(self._special_ids())
         for ranges in self.ranges:
             ids += [ranges.marker_id, *ranges.shape_ids]
         return MappingProxyType({self.token(id_): id_ for id_ in ids})
@@ -313,7 +300,7 @@ class Vocabulary:
         try:
             data = json.loads(text)
             stored = data.pop("fingerprint")
-            found = hashlib.sha256(_canonical(data).encode()).hexdigest()
+            found = _digest(data)
             if stored != found:
                 raise VocabularyError(
                     f"the vocabulary was changed: its fingerprint is {found}, but {stored} is "
@@ -328,22 +315,21 @@ class Vocabulary:
                     codebook_sizes=item["codebook_sizes"],
                     layouts=[_layout_from_json(layout) for layout in item["layouts"]],
                 )
+            if vocabulary.fingerprint != stored:
+                raise VocabularyError(
+                    f"the stored vocabulary {stored} was not written by this version of mmgen, "
+                    f"which would give its tokenizers other ids ({vocabulary.fingerprint})"
+                )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise VocabularyError(f"this is no vocabulary in JSON: {error!r}") from error
-        if vocabulary.fingerprint != stored:
-            raise VocabularyError(
-                f"the stored vocabulary {stored} was not written by this version of mmgen, which "
-                f"would give its tokenizers other ids ({vocabulary.fingerprint})"
-            )
         return vocabulary
 
     def _payload(self) -> dict[str, Any]:
-        specials = range(self.num_text_ids, self.num_text_ids + len(SPECIAL_NAMES))
         return {
             "format": FORMAT,
             "num_text_ids": self.num_text_ids,
             "text_fingerprint": self.text_fingerprint,
-            "special_ids": {self.token(id_): id_ for id_ in specials},
+            "special_ids": {self.token(id_): id_ for id_ in self._special_ids()},
             "tokenizers": [
                 {
                     "name": ranges.name,
@@ -358,19 +344,14 @@ class Vocabulary:
             "size": self.size,
         }
 
+    def _special_ids(self) -> range:
+        return range(self.num_text_ids, self.num_text_ids + len(SPECIAL_NAMES))
+
     def _known(self) -> str:
         return ", ".join(repr(ranges.name) for ranges in self.ranges) or "none"
 
     def _describe(self, id_: int) -> str:
         return f"id {id_} ({self.token(id_)})" if 0 <= id_ < self.size else f"id {id_}"
-
-
-def _check_name(name: str) -> None:
-    if not NAME_PATTERN.fullmatch(name) or name in SPECIAL_NAMES:
-        raise VocabularyError(
-            f"{name!r} cannot name a visual tokenizer: take letters, digits, '-' and '_', "
-            f"but none of {', '.join(SPECIAL_NAMES)}"
-        )
 
 
 def _varying_axes(layouts: Sequence[Layout]) -> tuple[int, ...]:
@@ -382,8 +363,17 @@ def _starts(ranges: TokenizerRanges) -> npt.NDArray[np.int64]:
     return np.array([ids.start for ids in ranges.code_ids], dtype=np.int64)
 
 
-def _canonical(payload: Mapping[str, Any]) -> str:
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"))
+def _outside(codes: npt.NDArray[np.int64], ranges: TokenizerRanges) -> list[list[int]]:
+    """Return `[position, codebook]` of each code that its codebook does not have."""
+    wrong: list[list[int]] = np.argwhere(
+        (codes < 0) | (codes >= np.array(ranges.codebook_sizes))
+    ).tolist()
+    return wrong
+
+
+def _digest(payload: Mapping[str, Any]) -> str:
+    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _layout_to_json(layout: Layout) -> dict[str, Any]:
@@ -399,23 +389,14 @@ def _layout_to_json(layout: Layout) -> dict[str, Any]:
 
 
 def _layout_from_json(data: Mapping[str, Any]) -> Layout:
-    ((kind, value),) = data.items()
-    match kind:
-        case "grid":
-            frames, rows, columns = value
+    match data:
+        case {"grid": [int(frames), int(rows), int(columns)]}:
             return Grid(rows, columns, frames)
-        case "ordered":
-            return Ordered(value)
-        case "scales":
-            return Scales(tuple((rows, columns) for rows, columns in value))
-        case "segments":
-            return Segments(tuple(_parts_from_json(value)))
-    raise ValueError(f"unknown layout {kind!r}; expected grid, ordered, scales or segments")
-
-
-def _parts_from_json(items: Iterable[Mapping[str, Any]]) -> Iterable[Grid | Ordered | Scales]:
-    for item in items:
-        part = _layout_from_json(item)
-        if isinstance(part, Segments):
-            raise ValueError("segments cannot hold segments")
-        yield part
+        case {"ordered": int(length)}:
+            return Ordered(length)
+        case {"scales": [*sizes]}:
+            return Scales(tuple((int(rows), int(columns)) for rows, columns in sizes))
+        case {"segments": [*items]}:
+            parts = [_layout_from_json(item) for item in items]
+            return Segments(tuple(part for part in parts if not isinstance(part, Segments)))
+    raise ValueError(f"unknown layout {data}; expected grid, ordered, scales or segments")
