@@ -260,7 +260,7 @@ class Vocabulary:
         """Return the length of side that an id stands for; the inverse of `shape_id`."""
         ranges = self.tokenizer(name)
         if id_ not in ranges.shape_ids:
-            raise VocabularyError(f"{self._describe(id_)} is no shape id of tokenizer {name!r}")
+            raise VocabularyError(f"id {id_} is no shape id of tokenizer {name!r}")
         return ranges.shape_ids.index(id_) + 1
 
     def token(self, id_: int) -> str:
@@ -349,9 +349,6 @@ class Vocabulary:
 
     def _known(self) -> str:
         return ", ".join(repr(ranges.name) for ranges in self.ranges) or "none"
-
-    def _describe(self, id_: int) -> str:
-        return f"id {id_} ({self.token(id_)})" if 0 <= id_ < self.size else f"id {id_}"
 
 
 def _varying_axes(layouts: Sequence[Layout]) -> tuple[int, ...]:
