@@ -1,0 +1,95 @@
+"""JPEG and WebP as yardsticks: what an ordinary codec makes of pictures in as few bytes.
+
+A visual tokenizer spends far fewer bits than a file format can; the honest comparison is with the
+smallest files that the format gives, and with the quality whose size comes nearest.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from mmgen.evaluate.metrics import mean_fidelity
+from mmgen.pictures import to_picture
+from mmgen.visual_tokenizer import Picture
+
+__all__ = ["CodecResult", "Format", "compressed", "nearest", "smallest"]
+
+Format: TypeAlias = Literal["JPEG", "WEBP"]
+
+QUALITIES = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecResult:
+    """How one codec did at one quality."""
+
+    name: str
+    """The codec and how its quality was chosen."""
+    quality: int
+    """The codec's own scale, 0..100."""
+    bytes_per_picture: float
+    """Mean size of a whole file."""
+    psnr: float
+    """Mean over pictures, in dB."""
+    ssim: float
+    """Mean over pictures."""
+
+
+def compressed(picture: Picture, form: Format, quality: int) -> bytes:
+    """Return a picture as the bytes of a file."""
+    buffer = io.BytesIO()
+    image = to_picture(picture)
+    if form == "JPEG":
+        image.save(buffer, "JPEG", quality=quality, optimize=True, subsampling="4:2:0")
+    else:
+        image.save(buffer, "WEBP", quality=quality, method=6)
+    return buffer.getvalue()
+
+
+def smallest(pictures: Sequence[Picture], form: Format) -> CodecResult:
+    """Measure the quality that gives the smallest files."""
+    sizes = _mean_sizes(pictures, form)
+    quality = min(sizes, key=lambda quality: sizes[quality])
+    return _measure(pictures, form, quality, f"{_label(form)}, smallest")
+
+
+def nearest(pictures: Sequence[Picture], form: Format, num_bytes: float) -> CodecResult:
+    """Measure the quality whose mean size comes nearest to a number of bytes."""
+    sizes = _mean_sizes(pictures, form)
+    quality = min(sizes, key=lambda quality: abs(sizes[quality] - num_bytes))
+    return _measure(pictures, form, quality, f"{_label(form)}, nearest size")
+
+
+def _label(form: Format) -> str:
+    return "WebP" if form == "WEBP" else "JPEG"
+
+
+def _mean_sizes(pictures: Sequence[Picture], form: Format) -> dict[int, float]:
+    return {
+        quality: float(np.mean([len(compressed(picture, form, quality)) for picture in pictures]))
+        for quality in QUALITIES
+    }
+
+
+def _measure(pictures: Sequence[Picture], form: Format, quality: int, name: str) -> CodecResult:
+    files = [compressed(picture, form, quality) for picture in pictures]
+    decoded = [_decoded(file) for file in files]
+    mean_psnr, mean_ssim = mean_fidelity(pictures, decoded)
+    return CodecResult(
+        name=name,
+        quality=quality,
+        bytes_per_picture=float(np.mean([len(file) for file in files])),
+        psnr=mean_psnr,
+        ssim=mean_ssim,
+    )
+
+
+def _decoded(file: bytes) -> Picture:
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
