@@ -95,13 +95,11 @@ class BpeTokenizer(TextTokenizer):
         specials = {item["content"]: item["id"] for item in data["added_tokens"] if item["special"]}
         plain = [item for item in data["added_tokens"] if not item["special"]]
         vocab = data["model"]["vocab"]
-        pieces = {
-            id_: bytes(BYTE_OF_CHARACTER[character] for character in piece)
-            for piece, id_ in vocab.items()
-            if piece not in specials
-        }
-        pieces |= {item["id"]: item["content"].encode() for item in plain}
-        self._num_ids = max(pieces) + 1
+        pieces: dict[int, bytes] = {item["id"]: item["content"].encode() for item in plain}
+        for piece, id_ in vocab.items():
+            if piece not in specials:
+                pieces.setdefault(id_, _bytes_of(piece))
+        self._num_ids: int = max(pieces) + 1
         self._pieces = [pieces.get(id_, b"") for id_ in range(self._num_ids)]
         for token, id_ in specials.items():
             if id_ >= self._num_ids:
@@ -345,6 +343,13 @@ def _check_byte_level(data: Mapping[str, Any]) -> None:
             f"{BPE_FILE} has no token for {len(missing)} of the 256 bytes "
             f"(the first is {missing[0]}), so that some text would be lost"
         )
+
+
+def _bytes_of(piece: str) -> bytes:
+    """Return the bytes of a token, or the text of one that is not spelled in stand-ins."""
+    if BYTE_OF_CHARACTER.keys() >= set(piece):
+        return bytes([BYTE_OF_CHARACTER[character] for character in piece])
+    return piece.encode()
 
 
 def _read(path: Path) -> bytes:
