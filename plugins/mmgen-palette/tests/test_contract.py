@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mmgen_palette import PaletteTokenizer
-
 from mmgen.testing import check
+from mmgen_palette import PaletteTokenizer
 
 
 def test_palette_keeps_the_contract() -> None:
-    check(PaletteTokenizer.load()).require()
+    report = check(PaletteTokenizer)
+    assert report.is_passed, report.to_text()
