@@ -95,39 +95,33 @@ def attend(
             return _attend_flash(query, key, value, plan)
         case XformersPlan():
             return _attend_xformers(query, key, value, plan)
-        case MaskPlan():
-            mask, is_causal = plan.mask, False
-        case CausalPlan():
-            mask, is_causal = None, True
+    mask = plan.mask if isinstance(plan, MaskPlan) else None
     out = functional.scaled_dot_product_attention(
         query.transpose(1, 2),
         key.transpose(1, 2),
         value.transpose(1, 2),
         attn_mask=mask,
-        is_causal=is_causal,
+        is_causal=mask is None,
         enable_gqa=query.shape[2] != key.shape[2],
     )
     return out.transpose(1, 2)
 
 
 def attend_cached(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return attention of new ids over cached keys, `[batch, heads, length, head_dim]`.
+    """Return attention of new ids over cached ones, `[batch, kv_heads, new, head_dim]`.
 
-    The query heads that share a key head are laid along the length axis, which spares repeating
+    The query heads that share a key head are taken for further new ids, which spares repeating
     the cache.
 
     Args:
-        query: `[batch, length, heads, head_dim]`.
+        query: `[batch, kv_heads, new, head_dim]`.
         keys: `[batch, kv_heads, cached, head_dim]`.
         values: like `keys`.
-        mask: additive, `[batch, 1, group * length, cached]` or, for one new id, with 1 for the
-            third axis; the group is `heads / kv_heads` and varies slowest.
+        mask: additive, `[batch, 1, new or 1, cached]`; none when every new id sees everything.
     """
-    grouped = rearrange(query, "b t (h g) d -> b h (g t) d", h=keys.shape[1])
-    out = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
-    return rearrange(out, "b h (g t) d -> b t (h g d)", t=query.shape[1])
+    return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
 
 
 @cache

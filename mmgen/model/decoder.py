@@ -14,7 +14,7 @@ from torch.nn import functional
 from mmgen.model.attention import plan_attention
 from mmgen.model.config import DecoderConfig
 from mmgen.model.kv_cache import KVCache
-from mmgen.model.layers import Block, RMSNorm, rotary_tables
+from mmgen.model.layers import Block, Past, RMSNorm, normalise, rotary_tables
 
 __all__ = ["Decoder", "init_weights"]
 
@@ -66,6 +66,7 @@ class Decoder(nn.Module):
         out: torch.Tensor = self.head(hidden)
         return out
 
+    @torch.inference_mode()
     def step(
         self,
         ids: torch.Tensor,
@@ -85,29 +86,41 @@ class Decoder(nn.Module):
             rows: the rows of the cache that the batch is, each once.
             lengths: `[batch]`, ids already in each row.
         """
-        num_new = ids.shape[1]
+        num_rows, num_new = ids.shape
         longest = int(lengths.max()) + num_new
         assert longest <= cache.length, f"{longest} ids do not fit a cache of {cache.length}"
+        rows = _as_slice(rows)
         device = ids.device
-        offsets = torch.arange(num_new, device=device)
-        positions = lengths[:, None] + offsets
-        if isinstance(rows, slice):
-            row = torch.arange(*rows.indices(cache.rows), device=device)[:, None]
+        positions = lengths[:, None] + torch.arange(num_new, device=device)
+        x = functional.embedding(ids.flatten(), self.embedding.weight)
+        past = Past(
+            entries=cache.entries.unbind(0),
+            rows=rows,
+            longest=longest,
+            slots=_slots(cache, rows, positions),
+            mask=self._cached_mask(positions, longest, x.dtype),
+            cos=functional.embedding(positions.flatten(), self.cos).unsqueeze(1).to(x.dtype),
+            sin=functional.embedding(positions.flatten(), self.sin).unsqueeze(1).to(x.dtype),
+            num_new=num_new,
+        )
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            x = block.step(x, past, layer)
+        normed = normalise(x, self.norm.weight, self.norm.eps)
+        return normed.view(num_rows, num_new, -1)
+
+    def _cached_mask(
+        self, positions: torch.Tensor, longest: int, dtype: torch.dtype
+    ) -> torch.Tensor | None:
+        if positions.shape[1] == 1:
+            if bool((positions == longest - 1).all()):
+                return None
+            group = 1
         else:
-            row = rows[:, None]
-        x = self.embedding(ids)
-        dtype = self._compute_dtype(x)
-        cos, sin = self._rotation(positions, dtype)
-        hidden = torch.arange(longest, device=device) > positions[:, :, None]
-        group = 1 if num_new == 1 else self.config.num_heads // self.config.num_kv_heads
-        mask = torch.zeros(hidden.shape, dtype=dtype, device=device)
-        mask = mask.masked_fill_(hidden, -torch.inf).repeat(1, group, 1).unsqueeze(1)
-        for index, block in enumerate(self.blocks):
-            x = block.step(
-                x, cos, sin, cache.keys[index], cache.values[index], (row, positions), rows, mask
-            )
-        out: torch.Tensor = self.norm(x)
-        return out
+            group = self.config.num_heads // self.config.num_kv_heads
+        unseen = torch.arange(longest, device=positions.device) > positions[:, :, None]
+        mask = torch.zeros(unseen.shape, dtype=dtype, device=positions.device)
+        return mask.masked_fill_(unseen, -torch.inf).repeat(1, group, 1).unsqueeze(1)
 
     def _rotation(
         self, positions: torch.Tensor, dtype: torch.dtype
@@ -121,6 +134,25 @@ class Decoder(nn.Module):
         """Return the type of the matrix products: the weights', unless autocast says otherwise."""
         kind = x.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def _as_slice(rows: torch.Tensor | slice) -> torch.Tensor | slice:
+    """Return neighbouring rows as a slice, whose part of the cache need not be copied."""
+    if isinstance(rows, slice):
+        return rows
+    numbers = rows.tolist()
+    first, stop = numbers[0], numbers[0] + len(numbers)
+    return slice(first, stop) if numbers == list(range(first, stop)) else rows
+
+
+def _slots(cache: KVCache, rows: torch.Tensor | slice, positions: torch.Tensor) -> torch.Tensor:
+    """Return `Past.slots` of new ids at `positions`, `[batch, new]`."""
+    device = positions.device
+    if isinstance(rows, slice):
+        rows = torch.arange(*rows.indices(cache.rows), device=device)
+    num_heads = cache.entries.shape[2]
+    heads = rows[:, None] * num_heads + torch.arange(num_heads, device=device)
+    return (heads[:, None, :] * cache.length + positions[:, :, None]).flatten()
 
 
 def init_weights(decoder: Decoder, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Keys and values of the past, in two tensors allocated once.
+"""Keys and values of the past, in one tensor allocated once.
 
 A row is one sequence. Rows may stand at different positions; who owns which row, and how long it
 is, is the business of the engine, so the cache itself holds no lengths.
@@ -19,10 +19,10 @@ __all__ = ["KVCache"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KVCache:
-    """Static key and value store, `[layers, rows, kv_heads, length, head_dim]` each."""
+    """Static key and value store of a number of rows."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    entries: torch.Tensor
+    """`[layers, rows, 2 * kv_heads, length, head_dim]`: the key heads, then the value heads."""
 
     @classmethod
     def allocate(
@@ -40,21 +40,27 @@ class KVCache:
                 f"a cache needs 1 row or more and a length of 1 to {config.context_length} (the "
                 f"decoder's context), got {rows} rows of {length}"
             )
-        shape = (config.num_layers, rows, config.num_kv_heads, length, config.head_dim)
-        return cls(
-            keys=torch.zeros(shape, dtype=dtype, device=device),
-            values=torch.zeros(shape, dtype=dtype, device=device),
-        )
+        shape = (config.num_layers, rows, 2 * config.num_kv_heads, length, config.head_dim)
+        return cls(torch.zeros(shape, dtype=dtype, device=device))
+
+    @property
+    def keys(self) -> torch.Tensor:
+        """A view, `[layers, rows, kv_heads, length, head_dim]`."""
+        return self.entries[:, :, : self.entries.shape[2] // 2]
+
+    @property
+    def values(self) -> torch.Tensor:
+        """A view, `[layers, rows, kv_heads, length, head_dim]`."""
+        return self.entries[:, :, self.entries.shape[2] // 2 :]
 
     @property
     def rows(self) -> int:
-        return self.keys.shape[1]
+        return self.entries.shape[1]
 
     @property
     def length(self) -> int:
-        return self.keys.shape[3]
+        return self.entries.shape[3]
 
     def copy_row(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one row to another, so that both share a prefix."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+        self.entries[:, target, :, :length] = self.entries[:, source, :, :length]

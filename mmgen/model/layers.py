@@ -7,14 +7,26 @@ as one tensor for the same reason.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from einops import rearrange
 from torch import nn
 from torch.nn import functional
 
 from mmgen.model.attention import AttentionPlan, attend, attend_cached
 from mmgen.model.config import DecoderConfig
 
-__all__ = ["Attention", "Block", "FeedForward", "RMSNorm", "rotary_tables", "rotate"]
+__all__ = [
+    "Attention",
+    "Block",
+    "FeedForward",
+    "Past",
+    "RMSNorm",
+    "normalise",
+    "rotary_tables",
+    "rotate",
+]
 
 
 class RMSNorm(nn.Module):
@@ -55,6 +67,48 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.addcmul(x * cos, swapped, sin)
 
 
+def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return the RMS norm of few vectors, without gradients.
+
+    torch has no fused kernel for this on a CPU, and its sequence of small operations costs more
+    than the arithmetic; a dot product of each vector with itself needs half as many.
+    """
+    size = x.shape[-1]
+    if x.dtype is not torch.float32 or x.device.type != "cpu":
+        return functional.rms_norm(x, (size,), eps=eps) * weight
+    rows = x.reshape(-1, size)
+    start = rows.new_full((1, 1, 1), eps)
+    squares = torch.baddbmm(start, rows.unsqueeze(1), rows.unsqueeze(2), alpha=1 / size)
+    return (x * squares.rsqrt_().view(*x.shape[:-1], 1)).mul_(weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """What all layers of one cached step share."""
+
+    entries: tuple[torch.Tensor, ...]
+    """The cache, one tensor `[rows, 2 * kv_heads, length, head_dim]` per layer."""
+    rows: torch.Tensor | slice
+    """Which rows of the cache the batch is."""
+    longest: int
+    """How much of the cache's length is read."""
+    slots: torch.Tensor
+    """Where keys and values of the new ids go, `[batch * new * 2 * kv_heads]`, in the cache with
+    its rows, heads and length laid end to end."""
+    mask: torch.Tensor | None
+    """As `attend_cached` wants it."""
+    cos: torch.Tensor
+    """`[batch * new, 1, head_dim]`."""
+    sin: torch.Tensor
+    """`[batch * new, 1, head_dim]`."""
+    num_new: int
+    """New ids per row."""
+
+    def window(self, entries: torch.Tensor) -> torch.Tensor:
+        """Return the part of a layer's cache that the batch reads."""
+        return entries[self.rows, :, : self.longest]
+
+
 class Attention(nn.Module):
     """Grouped-query attention with a norm on each query and key head."""
 
@@ -70,23 +124,22 @@ class Attention(nn.Module):
         self.query_norm = nn.Parameter(torch.ones(config.head_dim))
         self.key_norm = nn.Parameter(torch.ones(config.head_dim))
 
+    def head_weight(self) -> torch.Tensor:
+        """Return the norm weights of all query and key heads, `[heads + kv_heads, head_dim]`."""
+        query, key = self.query_norm, self.key_norm
+        return torch.cat([query.expand(self.num_heads, -1), key.expand(self.num_kv_heads, -1)])
+
     def project(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return normalised, rotated query and key, and value: `[batch, length, heads, dim]`."""
-        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        qkv = rearrange(self.qkv(x), "b t (h d) -> b t h d", d=self.head_dim)
         num_rotated = self.num_heads + self.num_kv_heads
-        heads, value = qkv.split([num_rotated, self.num_kv_heads], dim=2)
-        weight = torch.cat(
-            [
-                self.query_norm.expand(self.num_heads, -1),
-                self.key_norm.expand(self.num_kv_heads, -1),
-            ]
-        )
-        heads = functional.rms_norm(heads, (self.head_dim,), eps=self.eps) * weight.to(heads.dtype)
+        heads, value = qkv[:, :, :num_rotated], qkv[:, :, num_rotated:]
+        normed = functional.rms_norm(heads, (self.head_dim,), eps=self.eps)
+        heads = normed * self.head_weight().to(heads.dtype)
         rotated = rotate(heads, cos, sin)
-        query, key = rotated.split([self.num_heads, self.num_kv_heads], dim=2)
-        return query, key, value
+        return rotated[:, :, : self.num_heads], rotated[:, :, self.num_heads :], value
 
     def forward(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, plan: AttentionPlan
@@ -127,35 +180,44 @@ class Block(nn.Module):
         out: torch.Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return out
 
-    def step(
-        self,
-        x: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        slots: tuple[torch.Tensor, torch.Tensor],
-        rows: torch.Tensor | slice,
-        mask: torch.Tensor,
-    ) -> torch.Tensor:
+    def step(self, x: torch.Tensor, past: Past, layer: int) -> torch.Tensor:
         """Run new ids against the cache of this layer, writing their keys and values into it.
 
         Args:
-            x: `[batch, length, hidden_size]`.
-            cos: `[batch, length, 1, head_dim]`, as `sin`.
-            sin: see `cos`.
-            keys: `[rows, kv_heads, length, head_dim]`, all rows of the layer's cache.
-            values: like `keys`.
-            slots: row and position of each new id, `[batch, 1]` and `[batch, length]`.
-            rows: which rows of the cache the batch is.
-            mask: as `attend_cached` wants it; its last axis says how much of the cache to read.
+            x: `[batch * new, hidden_size]`.
+            past: what the layers of this step share.
+            layer: the index of this layer.
         """
-        query, key, value = self.attention.project(self.attention_norm(x), cos, sin)
-        row, position = slots
-        keys[row, :, position] = key.to(keys.dtype)
-        values[row, :, position] = value.to(values.dtype)
-        cached = mask.shape[-1]
-        mixed = attend_cached(query, keys[rows, :, :cached], values[rows, :, :cached], mask)
-        x = x + self.attention.out(mixed)
-        out: torch.Tensor = x + self.feed_forward(self.feed_forward_norm(x))
-        return out
+        attention, feed_forward = self.attention, self.feed_forward
+        num_heads, num_kv_heads = attention.num_heads, attention.num_kv_heads
+        normed = normalise(x, self.attention_norm.weight, self.attention_norm.eps)
+        qkv = functional.linear(normed, attention.qkv.weight)
+        qkv = qkv.view(x.shape[0], -1, attention.head_dim)
+        rotated = rotate(
+            normalise(qkv[:, : num_heads + num_kv_heads], attention.head_weight(), attention.eps),
+            past.cos,
+            past.sin,
+        )
+        query, key, value = (
+            rotated[:, :num_heads],
+            rotated[:, num_heads:],
+            qkv[:, num_heads + num_kv_heads :],
+        )
+        entries = past.entries[layer]
+        flat = entries.flatten(0, 2)
+        flat.index_copy_(0, past.slots, torch.cat([key, value], dim=1).flatten(0, 1))
+        window = past.window(entries)
+        keys, values = window[:, :num_kv_heads], window[:, num_kv_heads:]
+        if past.num_new == 1:
+            grouped = query.view(x.shape[0], num_kv_heads, -1, attention.head_dim)
+            mixed = attend_cached(grouped, keys, values, past.mask).flatten(1)
+        else:
+            grouped = rearrange(
+                query, "(b t) (h g) d -> b h (g t) d", t=past.num_new, h=num_kv_heads
+            )
+            mixed = attend_cached(grouped, keys, values, past.mask)
+            mixed = rearrange(mixed, "b h (g t) d -> (b t) (h g d)", t=past.num_new)
+        x = torch.addmm(x, mixed, attention.out.weight.t())
+        normed = normalise(x, self.feed_forward_norm.weight, self.feed_forward_norm.eps)
+        gate, up = functional.linear(normed, feed_forward.gate_up.weight).chunk(2, dim=1)
+        return torch.addmm(x, functional.silu(gate).mul_(up), feed_forward.down.weight.t())
