@@ -142,7 +142,9 @@ class Classifier:
         )
 
 
-def thumbnails(pictures: Sequence[Image.Image], side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def thumbnails(
+    pictures: Sequence[Image.Image], side: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return pictures as bytes `[N, side, side, 3]`, padded on white to a square."""
     arrays = [to_array(picture, (side, side), "pad") for picture in pictures]
     stacked = np.stack(arrays) if arrays else np.zeros((0, side, side, 3), dtype=np.float32)
@@ -249,17 +251,20 @@ def _as_input(pictures: Tensor) -> Tensor:
 
 
 def _save(network: Network, path: Path, key: str) -> None:
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with atomic_file(path) as partial:
-        save_file(network.state_dict(), partial, metadata={"key": key})
+        save_file(state, partial, metadata={"key": key})
 
 
 def _load(network: Network, path: Path, key: str) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get("key")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete it to train anew") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete it to train anew"
+        ) from error
     if found != key:
         raise CheckpointError(
             f"{path} was trained for {found}, expected {key}; delete it to train anew"

@@ -56,9 +56,7 @@ def ssim(first: Picture, second: Picture) -> float:
     return float(reduce(luminance * structure, "c 1 h w -> ", "mean"))
 
 
-def mean_fidelity(
-    originals: Sequence[Picture], others: Sequence[Picture]
-) -> tuple[float, float]:
+def mean_fidelity(originals: Sequence[Picture], others: Sequence[Picture]) -> tuple[float, float]:
     """Return the mean PSNR in dB and the mean SSIM over pairs of pictures."""
     pairs = list(zip(originals, others, strict=True))
     return (

@@ -18,7 +18,14 @@ from PIL import Image
 from mmgen.errors import DataError, SettingsError
 from mmgen.pictures import open_picture
 
-__all__ = ["EmojiRow", "fingerprint", "parse_filters", "read_emoji_pack", "read_pictures", "read_rows"]
+__all__ = [
+    "EmojiRow",
+    "fingerprint",
+    "parse_filters",
+    "read_emoji_pack",
+    "read_pictures",
+    "read_rows",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
