@@ -115,7 +115,7 @@ class Classifier:
     """A trained judge of pictures."""
 
     def __init__(self, network: Network, concepts: Sequence[str], side: int) -> None:
-        self._network = network.eval().to(memory_format=torch.channels_last)
+        self._network = network.eval()
         self.concepts = tuple(concepts)
         self._ids = {concept: index for index, concept in enumerate(concepts)}
         self._side = side
@@ -194,7 +194,7 @@ def _train(
     weights = torch.tensor([1 / crowd[row.style, row.base_hexcode] for row in rows])
     num_steps = config.num_epochs * math.ceil(len(crowd) / config.batch_size)
 
-    network.train().to(memory_format=torch.channels_last)
+    network.train()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
@@ -211,7 +211,7 @@ def _train(
             network(batch), labels[chosen], label_smoothing=config.label_smoothing
         )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 
@@ -251,9 +251,8 @@ def _as_input(pictures: Tensor) -> Tensor:
 
 
 def _save(network: Network, path: Path, key: str) -> None:
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with atomic_file(path) as partial:
-        save_file(state, partial, metadata={"key": key})
+        save_file(network.state_dict(), partial, metadata={"key": key})
 
 
 def _load(network: Network, path: Path, key: str) -> None:

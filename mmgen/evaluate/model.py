@@ -15,6 +15,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from mmgen.data.kinds import GROUP_FORMS
 from mmgen.errors import DataError
 from mmgen.evaluate.classifier import Classifier, ClassifierConfig, Ranks, trained_classifier
 from mmgen.evaluate.naming import ConceptNames, words
@@ -60,14 +61,14 @@ class Subject(Protocol):
 class ModelEvaluationConfig:
     """What is asked of a model, and how often."""
 
-    group_forms: Mapping[str, str]
+    guidance_scale: float
+    """Scale of the guided drawings; the others are drawn with 1."""
+    group_forms: Mapping[str, str] = field(default_factory=lambda: GROUP_FORMS)
     """How each group of the pack is called in answers."""
     name_question: str = "what is this?"
     """Asked of `val_style` pictures."""
     group_question: str = "what kind of thing is this?"
     """Asked of `val` pictures."""
-    guidance_scale: float
-    """Scale of the guided drawings; the others are drawn with 1."""
     num_pairs: int = 200
     """(Concept, style) pairs drawn from each of `train` and `val_style`."""
     limit: int | None = None

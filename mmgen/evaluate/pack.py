@@ -7,14 +7,13 @@ its pictures stay compressed until they are needed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
+from mmgen.data.sources import ParquetSource
 from mmgen.errors import DataError, SettingsError
 from mmgen.pictures import open_picture
 
@@ -24,7 +23,6 @@ __all__ = [
     "parse_filters",
     "read_emoji_pack",
     "read_pictures",
-    "read_rows",
 ]
 
 
@@ -64,43 +62,36 @@ class EmojiRow:
 
 def read_emoji_pack(path: Path) -> list[EmojiRow]:
     """Return the rows of an emoji pack in their own order."""
-    names = [field for field in EmojiRow.__slots__]
-    return [EmojiRow(**{name: row[name] for name in names}) for row in read_rows(path, names)]
+    columns = [name for name in EmojiRow.__slots__ if name not in ("id", "tone", "webp64")]
+    source = ParquetSource(
+        path,
+        picture_column="webp64",
+        attributes={name: name for name in (*columns, "tone")},
+        id_column="id",
+    )
+    rows = []
+    for index in range(source.num_rows):
+        row = source.row(index)
+        assert isinstance(row.picture, bytes), "a Parquet source gives encoded pictures"
+        texts = {name: row.attributes.get(name, "") for name in columns}
+        tone = int(row.attributes.get("tone", "0"))
+        rows.append(EmojiRow(id=row.id, tone=tone, webp64=row.picture, **texts))
+    return rows
 
 
 def read_pictures(
     path: Path, *, column: str, filters: Mapping[str, str], limit: int | None
-) -> tuple[list[Image.Image], list[str]]:
-    """Return the pictures of the rows that pass the filters, and a label for each."""
-    rows = read_rows(path, [column, *filters], optional=["id"])
-    rows = [row for row in rows if all(str(row[key]) == value for key, value in filters.items())]
-    if not rows:
+) -> list[Image.Image]:
+    """Return the pictures of the first rows that pass all filters."""
+    source = ParquetSource(
+        path, picture_column=column, filters={key: [value] for key, value in filters.items()}
+    )
+    num = source.num_rows if limit is None else min(limit, source.num_rows)
+    if num == 0:
         wanted = ", ".join(f"{key}={value}" for key, value in filters.items())
         raise DataError(f"{path} has no row with {wanted or 'a picture'}; check --filter")
-    chosen = rows[:limit]
-    labels = [str(row.get("id", index)) for index, row in enumerate(chosen)]
-    return [open_picture(_as_bytes(row[column], path, column)) for row in chosen], labels
-
-
-def read_rows(
-    path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
-) -> list[dict[str, object]]:
-    """Return the rows of a Parquet file with these columns, and with optional ones it has."""
-    try:
-        existing = pq.read_schema(path).names
-        missing = [name for name in columns if name not in existing]
-        if missing:
-            raise DataError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(existing)}"
-            )
-        wanted = [*columns, *(name for name in optional if name in existing)]
-        table = pq.read_table(path, columns=list(dict.fromkeys(wanted)))
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; give a Parquet pack with --data") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    rows: list[dict[str, object]] = table.to_pylist()
-    return rows
+    pictures = (source.row(index).picture for index in range(num))
+    return [open_picture(picture) for picture in pictures if picture is not None]
 
 
 def parse_filters(texts: Iterable[str]) -> dict[str, str]:
@@ -121,14 +112,3 @@ def fingerprint(rows: Iterable[EmojiRow]) -> str:
         digest.update(f"{row.id}\0{row.split}\0{row.concept}\0{len(row.webp64)}\0".encode())
         digest.update(row.webp64)
     return digest.hexdigest()
-
-
-def _as_bytes(value: object, path: Path, column: str) -> bytes:
-    if isinstance(value, Mapping):
-        value = value.get("bytes")
-    if not isinstance(value, bytes):
-        raise DataError(
-            f"column {column} of {path} holds {type(value).__name__}, expected the bytes of a "
-            "picture; choose another --picture-column"
-        )
-    return value

@@ -24,26 +24,26 @@ def test_rows_keep_their_order_and_open_as_pictures(rows: list[EmojiRow]) -> Non
     assert len(rows) == 36
 
 
-def test_pictures_are_filtered_and_limited(pack: Path) -> None:
-    pictures, labels = read_pictures(
-        pack, column="webp64", filters={"split": "val", "style": "red"}, limit=2
-    )
-    assert len(pictures) == 2
-    assert labels == ["red/bar-2", "red/bar0"]
+def test_pictures_are_filtered_and_limited(pack: Path, rows: list[EmojiRow]) -> None:
+    filters = {"split": "val", "style": "red"}
+    pictures = read_pictures(pack, column="webp64", filters=filters, limit=2)
+    bars = [row for row in rows if row.concept == "bar" and row.style == "red"]
+    assert [p.tobytes() for p in pictures] == [row.open().tobytes() for row in bars[:2]]
+    assert len(read_pictures(pack, column="webp64", filters=filters, limit=None)) == 3
 
 
 def test_a_filter_that_fits_nothing_is_an_error(pack: Path) -> None:
-    with pytest.raises(DataError, match="no row with split=test; check --filter"):
+    with pytest.raises(DataError, match="has test in column split"):
         read_pictures(pack, column="webp64", filters={"split": "test"}, limit=None)
 
 
 def test_a_missing_column_is_named_with_those_there_are(pack: Path) -> None:
-    with pytest.raises(DataError, match="no column webp128; it has id, split"):
+    with pytest.raises(DataError, match="no column webp128"):
         read_pictures(pack, column="webp128", filters={}, limit=None)
 
 
 def test_a_column_without_pictures_is_refused(pack: Path) -> None:
-    with pytest.raises(DataError, match=r"column concept of .*parquet holds str"):
+    with pytest.raises(DataError, match="no picture in concept"):
         read_pictures(pack, column="concept", filters={}, limit=None)
 
 
@@ -52,9 +52,14 @@ def test_a_column_of_structs_with_bytes_is_read(pack: Path, tmp_path: Path) -> N
     path = tmp_path / "structs.parquet"
     structs = [{"bytes": item, "path": None} for item in data]
     pq.write_table(pa.Table.from_pylist([{"image": item} for item in structs]), path)
-    pictures, labels = read_pictures(path, column="image", filters={}, limit=None)
+    pictures = read_pictures(path, column="image", filters={}, limit=None)
     assert [picture.size for picture in pictures] == [(64, 64)] * 2
-    assert labels == ["0", "1"]
+
+
+def test_contradicting_filters_leave_nothing(pack: Path) -> None:
+    filters = {"split": "val", "concept": "square"}
+    with pytest.raises(DataError, match="no row with split=val, concept=square; check --filter"):
+        read_pictures(pack, column="webp64", filters=filters, limit=None)
 
 
 def test_files_that_are_missing_or_no_parquet(tmp_path: Path) -> None:
