@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ class CodesFile:
     codes: tuple[Codes, ...]
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, *suffixes: str) -> None:
     """Refuse a path that cannot be written, and make its directory, before any work is done."""
-    if path.suffix.lower() not in {".json", ".npz", ".png"}:
-        raise SettingsError(f"{path} has an unknown suffix; expected .json or .npz")
+    if path.suffix.lower() not in suffixes:
+        raise SettingsError(f"cannot write {path}: its name must end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a directory; give a file name")
     try:
@@ -98,7 +99,7 @@ def read_codes(path: Path, tokenizer: str, spec: VisualTokenizerSpec) -> CodesFi
             tuple(str(item["input"]) for item in header["pictures"]),
             tuple(Codes(a, layouts[s]) for a, s in zip(arrays, shapes, strict=True)),
         )
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} holds no codes ({error}); {expected}") from error
 
 

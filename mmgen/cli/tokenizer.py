@@ -125,7 +125,7 @@ def encode(
     from mmgen.errors import PictureError, SettingsError
 
     if output is not None:
-        check_output(output)
+        check_output(output, ".npz", ".json")
     subject = _load(name, weights, parts="encoder")
     wanted = None if size is None else _parse_size(size, subject)
     inputs, pictures = _open_all(images, subject, wanted)
@@ -292,13 +292,11 @@ def _outputs(file: Path, output: Path | None, inputs: Sequence[str]) -> list[Pat
         raise SettingsError("codes from standard input have no name; give -o")
     if len(inputs) == 1 and not (output and output.is_dir()):
         path = output or Path(file.name).with_suffix(".png")
-        if path.suffix.lower() != ".png":
-            raise SettingsError(f"{path} is neither a directory nor a .png file; give one of them")
-        check_output(path)
+        check_output(path, ".png")
         return [path]
     directory = output or Path(file.stem)
     if directory.suffix.lower() == ".png":
         raise SettingsError(f"{len(inputs)} pictures do not fit {directory}; give a directory")
     paths = [directory / f"{index:04}_{Path(name).stem}.png" for index, name in enumerate(inputs)]
-    check_output(paths[0])
+    check_output(paths[0], ".png")
     return paths
