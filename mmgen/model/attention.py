@@ -25,6 +25,7 @@ __all__ = [
     "XformersPlan",
     "attend",
     "attend_cached",
+    "document_starts",
     "plan_attention",
 ]
 
@@ -129,7 +130,7 @@ def _is_installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def _document_starts(document_ids: torch.Tensor) -> torch.Tensor:
+def document_starts(document_ids: torch.Tensor) -> torch.Tensor:
     """Return where documents start, counted over the rows laid end to end, and the total."""
     is_start = torch.ones_like(document_ids, dtype=torch.bool)
     is_start[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
@@ -138,13 +139,13 @@ def _document_starts(document_ids: torch.Tensor) -> torch.Tensor:
 
 
 def _plan_flash(document_ids: torch.Tensor) -> FlashPlan:
-    boundaries = _document_starts(document_ids)
+    boundaries = document_starts(document_ids)
     return FlashPlan(boundaries=boundaries, longest=int(boundaries.diff().max()))
 
 
 def _plan_xformers(document_ids: torch.Tensor) -> XformersPlan:
     masks = import_module("xformers.ops.fmha.attn_bias")
-    lengths = _document_starts(document_ids).diff().tolist()
+    lengths = document_starts(document_ids).diff().tolist()
     return XformersPlan(masks.BlockDiagonalCausalMask.from_seqlens(lengths))
 
 

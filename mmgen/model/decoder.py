@@ -7,6 +7,9 @@ states; logits are a separate call, so that they are computed only where they ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -32,11 +35,28 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tie_word_embeddings:
-            self.head.weight = self.embedding.weight
         cos, sin = rotary_tables(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Derive again what follows from the weights: a tied output layer and the rotary tables.
+
+        Whoever replaces the weights, and not only their values, calls this afterwards.
+        """
+        if self.config.tie_word_embeddings:
+            self.head.weight = self.embedding.weight
+        device = self.embedding.weight.device
+        if device.type != "meta":
+            cos, sin = rotary_tables(self.config)
+            self.cos, self.sin = cos.to(device), sin.to(device)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """Move or convert the weights; the rotary tables move but stay exact."""
+        super()._apply(fn, recurse)
+        self.tie()
+        return self
 
     def forward(
         self,
