@@ -65,18 +65,23 @@ class Sort:
     """Classes that some members belong to, so that no question is asked."""
 
 
-_PEOPLE = ("face", "animal", "hand", "symbol", "clothing")
-_HANDS = ("person", "symbol", "tool")
-_THINGS = ("tool", "symbol", "clothing", "instrument", "animal", "plant", "face", "shape")
+_PEOPLE = ("face", "hand", "clothing", "vehicle", "instrument", "tool")
+_HANDS = ("person", "tool")
+_THINGS = ("tool", "clothing", "instrument", "shape")
+_LIVING = ("animal", "plant", "face", "person", "symbol")
 _SIGNS = ("person", "face", "animal", "shape", "hand", "plant", "vehicle", "drink", "building")
 
 
 def _faces(noun: str) -> Sort:
-    return Sort("smileys-emotion", noun, ("face",), ("person", "symbol", "animal", "hand"))
+    return Sort("smileys-emotion", noun, ("face",), ("person", "hand"))
+
+
+def _odd_face(noun: str) -> Sort:
+    return Sort("smileys-emotion", noun, ("face",), ("person", "hand", "animal", "symbol"))
 
 
 def _person(noun: str) -> Sort:
-    return Sort("people-body", noun, ("person",), (*_PEOPLE, "vehicle", "instrument", "tool"))
+    return Sort("people-body", noun, ("person",), _PEOPLE)
 
 
 def _hand(noun: str) -> Sort:
@@ -102,7 +107,7 @@ def _place(noun: str, *classes: str) -> Sort:
 
 
 def _activity(noun: str) -> Sort:
-    return Sort("activities", noun, (), (*_THINGS, "person", "flag", "food", "building"))
+    return Sort("activities", noun, (), (*_THINGS, *_LIVING, "flag", "food", "building"))
 
 
 def _object(noun: str, *classes: str) -> Sort:
@@ -125,20 +130,22 @@ _SORTS: Mapping[str, Sort] = MappingProxyType(
         "face-hat": _faces("a face with a hat"),
         "face-glasses": _faces("a face with glasses"),
         "face-concerned": _faces("a worried face"),
-        "face-negative": _faces("an angry face"),
-        "face-costume": _faces("a costume face"),
-        "cat-face": _faces("a cat face"),
-        "monkey-face": _faces("a monkey face"),
+        "face-negative": _odd_face("an angry face"),
+        "face-costume": _odd_face("a costume face"),
+        "cat-face": _odd_face("a cat face"),
+        "monkey-face": _odd_face("a monkey face"),
         "heart": Sort("smileys-emotion", "a heart", (), ("symbol", "shape", "hand")),
         "emotion": Sort("smileys-emotion", "a sign of emotion", (), (*_SIGNS, "symbol")),
         "person": _person("a person"),
         "person-gesture": _person("a person making a gesture"),
         "person-role": _person("a person with a role"),
-        "person-fantasy": _person("a fantasy person"),
+        "person-fantasy": Sort(
+            "people-body", "a fantasy person", ("person",), (*_PEOPLE, "animal")
+        ),
         "person-activity": _person("a person doing something"),
         "person-sport": _person("a person doing a sport"),
         "person-resting": _person("a person resting"),
-        "person-symbol": Sort("people-body", "a sign for people", (), (*_PEOPLE, "person")),
+        "person-symbol": Sort("people-body", "a sign for people", (), (*_PEOPLE, *_LIVING)),
         "family": _person("people together"),
         "hand-fingers-open": _hand("an open hand"),
         "hand-fingers-partial": _hand("a hand sign"),
@@ -146,7 +153,7 @@ _SORTS: Mapping[str, Sort] = MappingProxyType(
         "hand-fingers-closed": _hand("a closed hand"),
         "hands": _hand("hands"),
         "hand-prop": _hand("a hand with something"),
-        "body-parts": Sort("people-body", "a part of the body", (), (*_HANDS, "hand", "face")),
+        "body-parts": Sort("people-body", "a part of the body", (), (*_HANDS, *_LIVING, "hand")),
         "animal-mammal": _animal("a mammal"),
         "animal-bird": _animal("a bird", "bird"),
         "animal-reptile": _animal("a reptile"),
@@ -173,7 +180,7 @@ _SORTS: Mapping[str, Sort] = MappingProxyType(
         "transport-water": _traffic("something on the water"),
         "transport-air": _traffic("something in the air"),
         "hotel": _place("something for a hotel"),
-        "time": _place("a clock"),
+        "time": _place("a clock or a timer"),
         "sky-weather": _place("the sky or the weather"),
         "event": _activity("something for a celebration"),
         "award-medal": _activity("an award"),

@@ -27,6 +27,7 @@ _FRAMES = (
     ("a picture of {}", 2),
     ("draw a picture of {}", 2),
 )
+_KEYBOARD = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
 def prompt(
@@ -41,15 +42,15 @@ def prompt(
 
 def name_of(attributes: Mapping[str, str], captions: Sequence[str]) -> str:
     """Return what is seen, without an article where that is known."""
-    return attributes.get("name") or phrase_of(attributes, captions)
+    return _typed(attributes.get("name", "")) or phrase_of(attributes, captions)
 
 
 def phrase_of(attributes: Mapping[str, str], captions: Sequence[str]) -> str:
     """Return what is seen as a noun phrase: the phrase, the name with its article, a caption."""
     if "phrase" in attributes:
-        return attributes["phrase"]
+        return _typed(attributes["phrase"])
     if "name" in attributes:
-        return with_article(attributes["name"])
+        return with_article(_typed(attributes["name"]))
     return _lowered(captions[0]) if captions else "a picture"
 
 
@@ -107,6 +108,11 @@ def _subject(
 def _class_of(attributes: Mapping[str, str]) -> str | None:
     sort = sort_of(attributes)
     return sort.noun if sort is not None else group_form(attributes)
+
+
+def _typed(text: str) -> str:
+    """Return a text with the apostrophes and quotes that keyboards have."""
+    return text.translate(_KEYBOARD)
 
 
 def _lowered(caption: str) -> str:

@@ -180,9 +180,7 @@ class _Maker:
         self._source = source
         self._codec = codec
         self.tokenizer = _tokenizer_name(config, codec)
-        step = max(1, source.num_rows // _NUM_OTHERS)
-        others = (source.attributes(index) for index in range(0, source.num_rows, step))
-        self._others = [attributes for attributes in others if attributes]
+        self._others = _others(source)
         self._directions = (
             *("draw",) * config.num_draw,
             *("describe",) * config.num_describe,
@@ -303,6 +301,14 @@ class _Maker:
                 flags[-1] = 0
             ids = np.concatenate([first, part, last])
             yield Sample(row=row, variant=number, ids=ids, flags=flags)
+
+
+def _others(source: AbstractSource) -> list[Mapping[str, str]]:
+    """Return attributes of some thousand rows; of rows that take turns, those of one."""
+    firsts = [index for index in range(source.num_rows) if source.share(index).rank == 0]
+    step = max(1, len(firsts) // _NUM_OTHERS)
+    others = (source.attributes(index) for index in firsts[::step])
+    return [attributes for attributes in others if attributes]
 
 
 def _tokenizer_name(config: PrepareConfig, codec: DocumentCodec) -> str | None:

@@ -213,6 +213,14 @@ def _is_style(subject: Subject, rng: Random) -> Question | None:
     return question, _yes_or_no(rng, is_yes, f"it is {asked} style", f"it is {style} style")
 
 
+def _foreign_style(subject: Subject, rng: Random) -> str | None:
+    for _ in range(20):
+        other = rng.choice(subject.others).get("style") if subject.others else None
+        if other is not None and other != subject.attributes.get("style"):
+            return other
+    return None
+
+
 def _tone(subject: Subject, rng: Random) -> Question | None:
     tone = subject.attributes.get("tone")
     if not tone:

@@ -127,8 +127,9 @@ class ParquetSource(AbstractSource):
             )
         table = self._file.read(columns=list(dict.fromkeys(small)))
         self._places = _matching(table, chosen, path)
-        self._table = table.take(pa.array(self._places))
-        self._shares = _shares(self._table, balance)
+        table = table.take(pa.array(self._places))
+        self._columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        self._shares = _shares([self._columns[column] for column in balance])
         groups = range(self._file.num_row_groups)
         sizes = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._group_starts = np.cumsum([0, *sizes])
@@ -176,7 +177,7 @@ class ParquetSource(AbstractSource):
         return self._value(self._id_column, index) if self._id_column else str(index)
 
     def _value(self, column: str, index: int) -> str:
-        value = self._table.column(column)[index].as_py()
+        value = self._columns[column][index]
         if isinstance(value, list):
             return ", ".join(map(str, value))
         return "" if value is None else str(value)
@@ -219,10 +220,8 @@ def _matching(
     return np.flatnonzero(kept)
 
 
-def _shares(table: pa.Table, columns: Sequence[str]) -> list[Share]:
-    if not columns:
-        return []
-    keys = list(zip(*(table.column(column).to_pylist() for column in columns), strict=True))
+def _shares(columns: Sequence[Sequence[object]]) -> list[Share]:
+    keys = list(zip(*columns, strict=True))
     groups = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     sizes = Counter(keys)
     ranks: Counter[tuple[object, ...]] = Counter()
