@@ -79,17 +79,31 @@ def info(name: str, weights: Path | None, as_json: bool) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of pictures for the promised PSNR; without it, drawn shapes.",
 )
+@click.option("--only", multiple=True, metavar="CHECK", help="Run this check (repeatable).")
+@click.option("--skip", multiple=True, metavar="CHECK", help="Leave it out (repeatable).")
 @_weights_option
 @_json_option
-def check(name: str, images: Path | None, weights: Path | None, as_json: bool) -> None:
+def check(
+    name: str,
+    images: Path | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    weights: Path | None,
+    as_json: bool,
+) -> None:
     """Check that a visual tokenizer keeps the plugin contract."""
     from mmgen.errors import PluginError
+    from mmgen.testing import CHECKS
     from mmgen.testing import check as run_checks
 
     subject = _load(name, weights)
     pictures = [] if images is None else _pictures_of(images, subject)
     report = run_checks(
-        subject, pictures=pictures, on_result=_show_progress if as_json else _show_result
+        subject,
+        pictures=pictures,
+        only=only or CHECKS,
+        skip=skip,
+        on_result=_show_progress if as_json else _show_result,
     )
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.summary()))
     if not report.is_passed:
