@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmgen.errors import PluginError
@@ -105,6 +105,7 @@ def test_positions_and_shape(layout: Layout, num_positions: int, shape: tuple[in
     assert hash(layout) == hash(dataclasses.replace(layout))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 9))
 def test_a_grid_has_the_product_of_its_shape(rows: int, columns: int, frames: int) -> None:
     grid = Grid(rows, columns, frames)

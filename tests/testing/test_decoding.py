@@ -49,7 +49,7 @@ class NotFinite(Decoding):
 
 class DoublePrecision(Decoding):
     def change(self, pictures: list[Picture], seed: int | None) -> list[Picture]:
-        return [picture.astype(np.float64) for picture in pictures]  # type: ignore[misc]
+        return [picture.astype(np.float64) for picture in pictures]
 
 
 class Transposed(Decoding):
@@ -226,8 +226,8 @@ class Stripes(AbstractVisualTokenizer):
     def paint(self, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Picture:
         rows = np.concatenate([array, np.repeat(array[-1:], 4 - len(array), axis=0)])
         stripes = np.stack([rows[:, 1] / 7, rows[:, 0] / 15, rows[:, 0] / 15], axis=1)
-        picture: Picture = stripes.repeat(4, axis=0)[:, np.newaxis].repeat(16, axis=1)
-        return picture.astype(np.float32)
+        picture: Picture = stripes.repeat(4, axis=0)[:, np.newaxis].astype(np.float32)
+        return picture.repeat(16, axis=1)
 
 
 class NoShortPrefixes(Stripes):

@@ -45,7 +45,7 @@ class OutOfRange(Encoding):
 
 class NarrowIntegers(Encoding):
     def change(self, images: Sequence[Picture], codes: list[Codes]) -> list[Codes]:
-        return [Codes(item.array.astype(np.uint8), item.layout) for item in codes]  # type: ignore[arg-type]
+        return [Codes(item.array.astype(np.uint8), item.layout) for item in codes]
 
 
 class TwoCodebooks(Encoding):

@@ -209,7 +209,7 @@ def test_cuda_at_import_is_caught(plugin_directory: Path, monkeypatch: pytest.Mo
         "import torch\nfrom mmgen_palette import PaletteTokenizer\n"
         "class Greedy(PaletteTokenizer): pass\n"
     )
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
     (result,) = check(import_module("greedy_device").Greedy, only=["imports"]).failures
     assert result.found == "importing greedy_device initialises CUDA"
 
