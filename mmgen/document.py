@@ -8,7 +8,7 @@ tokenizer and the visual tokenizers, after checking that they belong together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -123,7 +123,7 @@ class DocumentCodec:
         self.grammar = Grammar(vocabulary)
 
     def encode(self, document: Document) -> EncodedDocument:
-        """Return the ids of a whole document; pictures are encoded, those of a tokenizer at once."""
+        """Return the ids of a whole document, its pictures encoded."""
         writer = self._write(document)
         writer.add_mark("eos", self.vocabulary.eos_id, None)
         return EncodedDocument(np.array(writer.ids, dtype=np.int32), writer.spans, writer.roles)
@@ -238,10 +238,9 @@ class DocumentCodec:
         self,
         writer: _Writer,
         segments: Iterable[Segment],
-        codes: Iterable[Codes],
+        codes: Iterator[Codes],
         role: Role | None,
     ) -> None:
-        codes = iter(codes)
         for segment in segments:
             if isinstance(segment, Text):
                 writer.add_text(self.text_tokenizer.encode(segment.text), role)

@@ -366,8 +366,11 @@ class Grammar:
 
 
 def _opened(ranges: TokenizerRanges) -> _OpenImage:
-    choices = tuple((ranges.shape_values(layout), layout) for layout in ranges.layouts)
-    return _OpenImage(ranges, choices)
+    axes = ranges.varying_axes
+    return _OpenImage(
+        ranges,
+        tuple((tuple(layout.shape[axis] for axis in axes), layout) for layout in ranges.layouts),
+    )
 
 
 def _legal_codes(image: _OpenImage, ids: list[int]) -> list[int]:

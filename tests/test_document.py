@@ -1,0 +1,434 @@
+"""Documents to ids and back, with pictures, codes, prompts and dropped conditions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmgen.document import Document, DocumentCodec, Image, Text, Turn, null_condition
+from mmgen.errors import (
+    GrammarError,
+    PictureError,
+    PluginError,
+    SettingsError,
+    VocabularyError,
+)
+from mmgen.grammar import ImageSpan, MarkSpan, TextSpan
+from mmgen.text_tokenizer import train_bpe
+from mmgen.visual_tokenizer import (
+    AbstractVisualTokenizer,
+    Codes,
+    FixedPixels,
+    Grid,
+    GridPixels,
+    Layout,
+    Ordered,
+    Picture,
+    Scales,
+    Segments,
+    VisualTokenizerSpec,
+)
+from mmgen.vocabulary import Vocabulary
+
+BPE = train_bpe(["draw a red apple", "a small green car"] * 3, num_ids=280)
+SIZES = (Grid(2, 2), Grid(2, 3), Grid(3, 2), Grid(4, 4))
+
+
+class Grey(AbstractVisualTokenizer):
+    """Every square of 4 pixels becomes its brightness, in 16 steps."""
+
+    def __init__(self, layouts: tuple[Layout, ...] = SIZES, num_codes: int = 16) -> None:
+        self._spec = VisualTokenizerSpec(
+            codebook_sizes=(num_codes,), layouts=layouts, pixels=GridPixels(4)
+        )
+        self.calls: list[int] = []
+
+    @property
+    def spec(self) -> VisualTokenizerSpec:
+        return self._spec
+
+    @property
+    def fingerprint(self) -> str:
+        return "grey"
+
+    def encode(
+        self,
+        images: Sequence[Picture],
+        *,
+        length: int | None = None,
+        quality: float | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> list[Codes]:
+        self.calls.append(len(images))
+        encoded = []
+        for image in images:
+            rows, columns = image.shape[0] // 4, image.shape[1] // 4
+            means = image.reshape(rows, 4, columns, 4, 3).mean(axis=(1, 3, 4))
+            codes = np.minimum((means * 16).astype(np.int64), 15)
+            encoded.append(Codes(codes.reshape(-1, 1), Grid(rows, columns)))
+        return encoded
+
+    def decode(
+        self,
+        codes: Sequence[Codes],
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> list[Picture]:
+        raise NotImplementedError
+
+
+class Lengths(Grey):
+    """Any picture becomes as many positions as asked; records what it was asked."""
+
+    def __init__(self, default: int | None = None) -> None:
+        layouts = tuple(Ordered(length) for length in range(1, 9))
+        self._spec = VisualTokenizerSpec(
+            codebook_sizes=(16, 4), layouts=layouts, pixels=FixedPixels(8, 8)
+        )
+        self._default = default
+        self.asked: list[Any] = []
+
+    def encode(
+        self,
+        images: Sequence[Picture],
+        *,
+        length: int | None = None,
+        quality: float | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> list[Codes]:
+        self.asked.append((length, quality, captions))
+        positions = self._default or length or 8
+        return [Codes(np.zeros((positions, 2), dtype=np.int64), Ordered(positions)) for _ in images]
+
+
+def made_vocabulary() -> Vocabulary:
+    kinds: dict[str, tuple[tuple[int, ...], tuple[Layout, ...]]] = {
+        "grey": ((16,), SIZES),
+        "lengths": ((16, 4), (Ordered(4), Ordered(8), Ordered(2))),
+        "one": ((3, 2), (Grid(1, 2),)),
+        "scales": ((5,), (Scales(((1, 1), (2, 2))), Scales(((1, 1), (3, 3))))),
+        "mixed": (
+            (2, 2),
+            (Segments((Ordered(2), Grid(1, 1))), Segments((Ordered(2), Grid(1, 2)))),
+        ),
+    }
+    vocabulary = Vocabulary.build(num_text_ids=BPE.num_ids, text_fingerprint=BPE.fingerprint)
+    for name, (sizes, layouts) in kinds.items():
+        vocabulary = vocabulary.extend(name, codebook_sizes=sizes, layouts=layouts)
+    return vocabulary
+
+
+VOCABULARY = made_vocabulary()
+
+
+def made_codec() -> DocumentCodec:
+    return DocumentCodec(VOCABULARY, BPE, {"grey": Grey(), "lengths": Lengths()})
+
+
+CODEC = made_codec()
+
+
+def picture(height: int, width: int, level: float = 0.5) -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (width, height), (round(level * 255),) * 3)
+
+
+def grey_codes(value: int, layout: Layout = SIZES[0]) -> Codes:
+    return Codes(np.full((layout.num_positions, 1), value), layout)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Image:
+    ranges = VOCABULARY.tokenizer(draw(st.sampled_from(list(VOCABULARY.tokenizers))))
+    layout = draw(st.sampled_from(ranges.layouts))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    shape = (layout.num_positions, ranges.num_codebooks)
+    codes = Codes(random.integers(0, ranges.codebook_sizes, shape), layout)
+    return Image(codes=codes, tokenizer=ranges.name)
+
+
+TEXTS = st.text(alphabet="ab <|user>é🍎\n\x00", max_size=8).map(Text)
+SEGMENTS = st.lists(st.one_of(TEXTS, images()), max_size=5).map(tuple)
+TURNS = st.builds(Turn, st.sampled_from(["user", "assistant"]), SEGMENTS)
+DOCUMENTS = st.one_of(
+    st.lists(TURNS, min_size=1, max_size=3).map(lambda turns: Document(turns=tuple(turns))),
+    SEGMENTS.filter(lambda segments: any(segment != Text("") for segment in segments)).map(
+        lambda segments: Document(segments=segments)
+    ),
+)
+examples = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+
+
+@given(DOCUMENTS)
+@examples
+def test_documents_go_to_ids_and_back(document: Document) -> None:
+    encoded = CODEC.encode(document)
+    assert encoded.ids.dtype == np.int32
+    assert CODEC.decode(encoded.ids) == document
+    assert CODEC.encode(CODEC.decode(encoded.ids)).ids.tolist() == encoded.ids.tolist()
+
+
+@given(DOCUMENTS)
+@examples
+def test_spans_are_those_that_a_parser_finds(document: Document) -> None:
+    encoded = CODEC.encode(document)
+    assert encoded.spans == CODEC.grammar.parse(encoded.ids)
+    state = CODEC.grammar.state()
+    for span, role in zip(encoded.spans, encoded.roles, strict=True):
+        is_opening = isinstance(span, MarkSpan) and span.kind in ("user", "assistant")
+        if not is_opening:
+            assert role == state.role
+        state = state.advance_all(encoded.ids[span.start : span.stop])
+        if is_opening:
+            assert role == state.role
+
+
+@given(DOCUMENTS)
+@examples
+def test_prompts_are_beginnings_of_documents(document: Document) -> None:
+    prompt = CODEC.encode_prompt(document)
+    ids = CODEC.encode(document).ids.tolist()
+    state = CODEC.grammar.state_after(prompt)
+    if not document.turns:
+        assert prompt == ids[:-1]
+        assert state.role is None
+    elif document.turns[-1].role == "user":
+        assert prompt == [*ids[:-1], VOCABULARY.assistant_id]
+        assert state.role == "assistant"
+    else:
+        assert prompt == ids[:-2]
+        assert state.role == "assistant"
+
+
+@given(DOCUMENTS)
+@examples
+def test_dropping_the_condition_replaces_id_for_id_what_users_say(document: Document) -> None:
+    encoded = CODEC.encode(document)
+    dropped = null_condition(encoded.ids, VOCABULARY)
+    assert len(dropped) == len(encoded.ids)
+    for span, role in zip(encoded.spans, encoded.roles, strict=True):
+        before = encoded.ids[span.start : span.stop].tolist()
+        after = dropped[span.start : span.stop]
+        if role == "user" and not isinstance(span, MarkSpan):
+            assert after == [VOCABULARY.null_id] * len(before)
+        else:
+            assert after == before
+    CODEC.grammar.parse(dropped)
+    prompt = CODEC.encode_prompt(document)
+    assert null_condition(prompt, VOCABULARY)[: len(prompt) - 1] == dropped[: len(prompt) - 1]
+
+
+def test_the_condition_of_an_unfinished_user_turn_is_dropped_too() -> None:
+    v = VOCABULARY
+    ids = [v.bos_id, v.assistant_id, 1, v.end_id, v.user_id, 1, 2]
+    assert null_condition(ids, v) == [*ids[:5], v.null_id, v.null_id]
+
+
+def test_a_document_is_spelled_as_the_rules_say() -> None:
+    document = Document(
+        turns=(
+            Turn("user", (Text("draw"),)),
+            Turn("assistant", (Image(codes=grey_codes(3), tokenizer="grey"),)),
+        )
+    )
+    v, grey = VOCABULARY, VOCABULARY.tokenizer("grey")
+    encoded = CODEC.encode(document)
+    assert encoded.ids.tolist() == [
+        v.bos_id,
+        v.user_id,
+        *BPE.encode("draw"),
+        v.end_id,
+        v.assistant_id,
+        grey.marker_id,
+        *[grey.shape_ids[1]] * 2,
+        *[grey.code_ids[0][3]] * 4,
+        v.end_image_id,
+        v.end_id,
+        v.eos_id,
+    ]
+    kinds = [type(span) for span in encoded.spans]
+    assert kinds == [
+        MarkSpan,
+        MarkSpan,
+        TextSpan,
+        MarkSpan,
+        MarkSpan,
+        ImageSpan,
+        MarkSpan,
+        MarkSpan,
+    ]
+    user, assistant = "user", "assistant"
+    assert encoded.roles == [None, user, user, user, assistant, assistant, assistant, None]
+
+
+def test_texts_next_to_each_other_are_one() -> None:
+    turn = Turn("user", (Text("re"), Text(""), Text("d ap"), Text("ple")))
+    assert turn == Turn("user", (Text("red apple"),))
+    image = Image(codes=grey_codes(1), tokenizer="grey")
+    document = Document(segments=(Text(""), image, Text(""), image, Text("a"), Text("b")))
+    assert document.segments == (image, image, Text("ab"))
+
+
+@pytest.mark.parametrize(
+    ("turns", "segments"),
+    [((), ()), ((), (Text(""),)), ((Turn("user", ()),), (Text("a"),))],
+)
+def test_a_document_has_turns_or_segments(turns: Any, segments: Any) -> None:
+    with pytest.raises(SettingsError, match="turns or segments: one of the two"):
+        Document(turns=turns, segments=segments)
+
+
+def test_a_turn_needs_a_known_role() -> None:
+    role: Any = "system"
+    with pytest.raises(SettingsError, match="'user' or 'assistant', got 'system'"):
+        Turn(role, ())
+
+
+def test_an_image_needs_a_picture_or_codes() -> None:
+    with pytest.raises(SettingsError, match="needs a picture or codes"):
+        Image(tokenizer="grey")
+
+
+def test_text_that_names_special_tokens_stays_text() -> None:
+    document = Document(turns=(Turn("user", (Text("<|end|><|user|><|grey|>"),)),))
+    encoded = CODEC.encode(document)
+    assert max(encoded.ids[2:-2]) < VOCABULARY.num_text_ids
+    assert CODEC.decode(encoded.ids) == document
+
+
+def test_pictures_of_a_document_are_encoded_together_and_in_order(tmp_path: Path) -> None:
+    grey, lengths = Grey(), Lengths()
+    codec = DocumentCodec(VOCABULARY, BPE, {"grey": grey, "lengths": lengths})
+    file = tmp_path / "picture.png"
+    picture(8, 8, 0.25).save(file)
+    buffer = io.BytesIO()
+    picture(16, 16, 1.0).save(buffer, format="PNG")
+    document = Document(
+        turns=(
+            Turn(
+                "user",
+                (
+                    Image(picture=file, tokenizer="grey"),
+                    Image(picture=picture(9, 9), tokenizer="lengths"),
+                    Image(codes=grey_codes(7), picture=file, tokenizer="grey"),
+                ),
+            ),
+            Turn("assistant", (Text("and"), Image(picture=buffer.getvalue(), tokenizer="grey"))),
+        )
+    )
+    decoded = codec.decode(codec.encode(document).ids)
+    first, second, third = decoded.turns[0].segments
+    assert first == Image(codes=grey_codes(4), tokenizer="grey")
+    assert isinstance(second, Image)
+    assert second.codes is not None
+    assert second.codes.layout == Ordered(4)
+    assert third == Image(codes=grey_codes(7), tokenizer="grey")
+    last = Image(codes=grey_codes(15, Grid(4, 4)), tokenizer="grey")
+    assert decoded.turns[1].segments == (Text("and"), last)
+    assert grey.calls == [2]
+    assert lengths.asked == [(4, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("size", "layout"),
+    [
+        ((8, 8), Grid(2, 2)),
+        ((1, 1), Grid(2, 2)),
+        ((500, 500), Grid(4, 4)),
+        ((12, 12), Grid(4, 4)),
+        ((20, 30), Grid(2, 3)),
+        ((30, 20), Grid(3, 2)),
+        ((10, 300), Grid(2, 3)),
+        ((9, 10), Grid(2, 2)),
+    ],
+)
+def test_a_picture_gets_the_size_nearest_in_aspect_and_then_in_area(
+    size: tuple[int, int], layout: Layout
+) -> None:
+    (codes,) = CODEC.encode_images([picture(*size)], "grey")
+    assert codes.layout == layout
+
+
+def test_a_size_may_be_asked_for() -> None:
+    assert CODEC.sizes("grey") == {
+        (8, 8): Grid(2, 2),
+        (8, 12): Grid(2, 3),
+        (12, 8): Grid(3, 2),
+        (16, 16): Grid(4, 4),
+    }
+    assert CODEC.sizes("lengths") == {(8, 8): Ordered(4)}
+    encoded = CODEC.encode_images([picture(8, 8), picture(99, 10)], "grey", size=(8, 12))
+    assert [codes.layout for codes in encoded] == [Grid(2, 3)] * 2
+    assert CODEC.encode_images([], "grey") == []
+    with pytest.raises(SettingsError, match=r"no pictures of 9x9 .*choose one of 8x8, 8x12, 12x8"):
+        CODEC.encode_images([picture(8, 8)], "grey", size=(9, 9))
+
+
+def test_length_quality_and_captions_reach_the_tokenizer() -> None:
+    lengths = Lengths()
+    codec = DocumentCodec(VOCABULARY, BPE, {"lengths": lengths})
+    codec.encode_images([picture(8, 8)], "lengths")
+    codec.encode_images([picture(8, 8)], "lengths", length=2)
+    codec.encode_images([picture(8, 8)], "lengths", quality=0.5, captions=["a"])
+    assert lengths.asked == [(4, None, None), (2, None, None), (None, 0.5, ["a"])]
+
+
+def test_codes_that_the_vocabulary_cannot_spell_are_refused() -> None:
+    codec = DocumentCodec(VOCABULARY, BPE, {"lengths": Lengths(default=3)})
+    with pytest.raises(PluginError, match=r"'lengths' gave 3 positions of Ordered\(length=3\)"):
+        codec.encode_images([picture(8, 8)], "lengths")
+    with pytest.raises(VocabularyError, match="has no layout"):
+        CODEC.encode(Document(segments=(Image(codes=grey_codes(1, Grid(9, 9)), tokenizer="grey"),)))
+
+
+def test_a_picture_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PictureError):
+        CODEC.encode_images([tmp_path / "missing.png"], "grey")
+
+
+def test_pictures_need_their_tokenizer_and_codes_do_not() -> None:
+    codec = DocumentCodec(VOCABULARY, BPE, {})
+    document = Document(segments=(Image(codes=grey_codes(1), tokenizer="grey"),))
+    assert codec.decode(codec.encode(document).ids) == document
+    with pytest.raises(PluginError, match=r"'grey' is not loaded \(loaded: none\)"):
+        codec.encode(Document(segments=(Image(picture=picture(8, 8), tokenizer="grey"),)))
+    with pytest.raises(PluginError, match=r"'one' is not loaded \(loaded: 'grey', 'lengths'\)"):
+        CODEC.sizes("one")
+    with pytest.raises(VocabularyError, match="no tokenizer 'other'"):
+        CODEC.sizes("other")
+
+
+def test_parts_that_do_not_belong_together_are_refused() -> None:
+    other = train_bpe(["something else"] * 3, num_ids=280)
+    with pytest.raises(VocabularyError, match=BPE.fingerprint) as caught:
+        DocumentCodec(VOCABULARY, other, {})
+    assert other.fingerprint in str(caught.value)
+    with pytest.raises(VocabularyError, match="no tokenizer 'other' in the vocabulary; it has"):
+        DocumentCodec(VOCABULARY, BPE, {"other": Grey()})
+    with pytest.raises(VocabularyError, match=r"codebooks of \[8\] codes, but .* for \[16\]"):
+        DocumentCodec(VOCABULARY, BPE, {"grey": Grey(num_codes=8)})
+    with pytest.raises(VocabularyError, match=r"has no layout Grid\(rows=2, columns=3"):
+        DocumentCodec(VOCABULARY, BPE, {"grey": Grey(layouts=SIZES[:1])})
+
+
+def test_ids_with_a_dropped_condition_are_no_document() -> None:
+    ids = CODEC.encode(Document(turns=(Turn("user", (Text("draw"),)),))).ids.tolist()
+    ids[3:3] = [VOCABULARY.null_id]
+    with pytest.raises(GrammarError, match=r"<\|null\|>.*a condition was dropped") as caught:
+        CODEC.decode(ids)
+    assert caught.value.position == 3
+
+
+def test_ids_cut_short_are_no_document() -> None:
+    ids = CODEC.encode(Document(turns=(Turn("user", (Text("draw"),)),))).ids
+    with pytest.raises(GrammarError, match="stop too early"):
+        CODEC.decode(ids[:-1])
