@@ -1,4 +1,4 @@
-"""`mmgen evaluate`: measure a tokenizer or a model on a pack of pictures and write what came out."""
+"""`mmgen evaluate`: measure a tokenizer or a model on a pack of pictures, and keep the results."""
 
 from __future__ import annotations
 

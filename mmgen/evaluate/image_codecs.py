@@ -18,7 +18,7 @@ from mmgen.evaluate.metrics import mean_fidelity
 from mmgen.pictures import to_picture
 from mmgen.visual_tokenizer import Picture
 
-__all__ = ["CodecResult", "Format", "compressed", "nearest", "smallest"]
+__all__ = ["CodecResult", "Format", "compressed", "yardsticks"]
 
 Format: TypeAlias = Literal["JPEG", "WEBP"]
 
@@ -52,29 +52,22 @@ def compressed(picture: Picture, form: Format, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def smallest(pictures: Sequence[Picture], form: Format) -> CodecResult:
-    """Measure the quality that gives the smallest files."""
-    sizes = _mean_sizes(pictures, form)
-    quality = min(sizes, key=lambda quality: sizes[quality])
-    return _measure(pictures, form, quality, f"{_label(form)}, smallest")
-
-
-def nearest(pictures: Sequence[Picture], form: Format, num_bytes: float) -> CodecResult:
-    """Measure the quality whose mean size comes nearest to a number of bytes."""
-    sizes = _mean_sizes(pictures, form)
-    quality = min(sizes, key=lambda quality: abs(sizes[quality] - num_bytes))
-    return _measure(pictures, form, quality, f"{_label(form)}, nearest size")
+def yardsticks(pictures: Sequence[Picture], form: Format, num_bytes: float) -> list[CodecResult]:
+    """Measure the quality with the smallest files, and the one nearest to a mean size."""
+    sizes = {
+        quality: float(np.mean([len(compressed(picture, form, quality)) for picture in pictures]))
+        for quality in QUALITIES
+    }
+    smallest = min(sizes, key=lambda quality: sizes[quality])
+    nearest = min(sizes, key=lambda quality: abs(sizes[quality] - num_bytes))
+    return [
+        _measure(pictures, form, smallest, f"{_label(form)}, smallest"),
+        _measure(pictures, form, nearest, f"{_label(form)}, nearest size"),
+    ]
 
 
 def _label(form: Format) -> str:
     return "WebP" if form == "WEBP" else "JPEG"
-
-
-def _mean_sizes(pictures: Sequence[Picture], form: Format) -> dict[int, float]:
-    return {
-        quality: float(np.mean([len(compressed(picture, form, quality)) for picture in pictures]))
-        for quality in QUALITIES
-    }
 
 
 def _measure(pictures: Sequence[Picture], form: Format, quality: int, name: str) -> CodecResult:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mmgen.evaluate.image_codecs import CodecResult, Format, nearest, smallest
+from mmgen.evaluate.image_codecs import CodecResult, Format, yardsticks
 from mmgen.evaluate.metrics import mean_fidelity
 from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.report import table
@@ -107,7 +107,7 @@ def evaluate_tokenizer(
     bits = float(np.mean([bits_of(item, tokenizer.spec.codebook_sizes) for item in codes]))
     codecs: list[CodecResult] = []
     for form in progress(FORMATS, "JPEG and WebP"):
-        codecs += [smallest(originals, form), nearest(originals, form, bits / 8)]
+        codecs += yardsticks(originals, form, bits / 8)
     report = TokenizerReport(
         name=name,
         fingerprint=tokenizer.fingerprint,

@@ -1,0 +1,98 @@
+"""`mmgen bench`: how fast things are here, as medians of runs that were made side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+__all__ = ["bench"]
+
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead of a table."
+)
+_model_option = click.option(
+    "--model", help="Name or directory of the model; by default the one installed."
+)
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed and memory.
+
+    Run these on a machine that does nothing else.
+    """
+
+
+@bench.command("tokenizer")
+@click.argument("name")
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of settings and weights; without it, what the plugin ships.",
+)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 64),
+    show_default=True,
+    help="Pictures in a call; may be repeated.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Time spent on each measurement.",
+)
+@_json_option
+def bench_tokenizer(
+    name: str, weights: Path | None, batch_sizes: tuple[int, ...], seconds: float, as_json: bool
+) -> None:
+    """Measure how many pictures a second a visual tokenizer encodes and decodes."""
+    from dataclasses import asdict
+
+    from mmgen.cli.progress import watched
+    from mmgen.evaluate.speed import tokenizer_speeds
+    from mmgen.plugins import load_visual_tokenizer_class
+
+    tokenizer = load_visual_tokenizer_class(name).load(weights)
+    speeds = tokenizer_speeds(tokenizer, batch_sizes=batch_sizes, seconds=seconds, progress=watched)
+    rows = [
+        [speed.operation, str(speed.batch_size), f"{speed.images_per_second:.1f}"]
+        for speed in speeds
+    ]
+    head = [name, "batch", "pictures per second"]
+    _show(head, rows, {"tokenizer": name, "speeds": [asdict(s) for s in speeds]}, as_json)
+
+
+@bench.command("start")
+@_model_option
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
+@_json_option
+def bench_start(model: str | None, runs: int, as_json: bool) -> None:
+    """Measure the wait for help, a first picture and a first caption, each in a new process."""
+    from dataclasses import asdict
+
+    from mmgen.cli.progress import watched
+    from mmgen.evaluate.speed import measure_starts
+
+    starts = measure_starts(model, num_runs=runs, progress=watched)
+    rows = [
+        [start.name, str(start.num_runs), f"{start.seconds:.2f}", f"{start.peak_mib:.0f}"]
+        for start in starts
+    ]
+    head = ["", "runs", "seconds", "peak MiB"]
+    _show(head, rows, {"starts": [asdict(start) for start in starts]}, as_json)
+
+
+def _show(
+    head: Sequence[str], rows: Sequence[Sequence[str]], facts: Mapping[str, object], as_json: bool
+) -> None:
+    from mmgen.evaluate.report import table
+
+    click.echo(json.dumps(facts) if as_json else table(head, rows))

@@ -1,0 +1,94 @@
+"""`mmgen evaluate` from arguments to files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from mmgen.cli.app import cli
+from mmgen.errors import DataError, OutputError, PluginError, SettingsError
+from mmgen.pictures import to_picture
+from mmgen.testing import draw_picture
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = []
+    for seed in range(4):
+        buffer = io.BytesIO()
+        to_picture(draw_picture((64, 64), seed=seed)).save(buffer, "PNG")
+        split = "val" if seed else "train"
+        rows.append({"id": str(seed), "image": buffer.getvalue(), "split": split})
+    path = tmp_path_factory.mktemp("pack") / "pictures.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def evaluate(pack: Path, output: Path, *words: str, column: str = "image") -> Result:
+    arguments = ["--data", str(pack), "--picture-column", column, "-o", str(output), *words]
+    return CliRunner().invoke(cli, ["evaluate", "tokenizer", "palette", *arguments])
+
+
+def test_a_tokenizer_is_measured_and_all_is_written(pack: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "results"
+    result = evaluate(pack, output, "--filter", "split=val")
+    assert result.exit_code == 0, result.output
+    results = json.loads((output / "results.json").read_text())
+    assert results["num_pictures"] == 3
+    assert results["bits_per_picture"] == 512
+    assert [codec["name"] for codec in results["codecs"]] == [
+        "WebP, smallest",
+        "WebP, nearest size",
+        "JPEG, smallest",
+        "JPEG, nearest size",
+    ]
+    assert (output / "results.md").read_text() == result.stdout
+    with Image.open(output / "reconstructions.png") as sheet:
+        assert sheet.width > 3 * 64
+    assert {path.name for path in output.iterdir()} == {
+        "results.json",
+        "results.md",
+        "reconstructions.png",
+    }
+
+
+def test_json_goes_to_standard_output_alone(pack: Path, tmp_path: Path) -> None:
+    result = evaluate(pack, tmp_path, "--limit", "2", "--json")
+    assert json.loads(result.stdout)["num_pictures"] == 2
+    assert "wrote results" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--filter", "split"], SettingsError),
+        (["--filter", "split=test"], DataError),
+        (["--picture-column", "split"], DataError),
+    ],
+)
+def test_bad_settings_are_told_before_work(
+    pack: Path, tmp_path: Path, words: list[str], error: type[Exception]
+) -> None:
+    result = evaluate(pack, tmp_path, *words)
+    assert isinstance(result.exception, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = evaluate(pack, tmp_path / "file" / "below")
+    assert isinstance(result.exception, OutputError)
+
+
+def test_an_unknown_tokenizer_names_the_installed(pack: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "tokenizer", "pallete", "--data", str(pack), "-o", str(tmp_path)]
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, PluginError)
+    assert "palette" in str(result.exception)
