@@ -9,6 +9,7 @@ from mmgen.errors import PluginError
 from mmgen.testing.fresh_process import ALLOWED_MODULES, run_fresh_process
 from mmgen.testing.subject import (
     TOLERATED_CODES,
+    TOLERATED_PIXEL,
     Check,
     Fault,
     NotApplicable,
@@ -66,9 +67,9 @@ def _save_and_load(subject: Subject) -> str:
             f"{loaded.fingerprint} when loaded"
         )
     codes = encode(loaded, subject.mixed)
-    check_same_codes(subject.mixed_codes, codes, tolerated=0.0)
+    check_same_codes(subject.mixed_codes, codes, tolerated=TOLERATED_CODES)
     one, other = decode(subject.tokenizer, codes), decode(loaded, codes)
-    check_same_pictures(one, other, tolerated=0.0)
+    check_same_pictures(one, other, tolerated=TOLERATED_PIXEL)
     if subject.saved is None:
         return "nothing to save; loaded without a path"
     files = sorted(path for path in subject.saved.rglob("*") if path.is_file())
@@ -83,16 +84,16 @@ def _halves(subject: Subject) -> str:
     encoder = kind.load(subject.saved, parts="encoder")
     decoder = kind.load(subject.saved, parts="decoder")
     codes = encode(encoder, subject.mixed)
-    check_same_codes(subject.mixed_codes, codes, tolerated=0.0)
+    check_same_codes(subject.mixed_codes, codes, tolerated=TOLERATED_CODES)
     pictures = decode(subject.tokenizer, codes)
-    check_same_pictures(pictures, decode(decoder, codes), tolerated=0.0)
+    check_same_pictures(pictures, decode(decoder, codes), tolerated=TOLERATED_PIXEL)
     refused = 0
     try:
-        check_same_pictures(pictures, decode(encoder, codes), tolerated=0.0)
+        check_same_pictures(pictures, decode(encoder, codes), tolerated=TOLERATED_PIXEL)
     except PluginError:
         refused += 1
     try:
-        check_same_codes(codes, encode(decoder, subject.mixed), tolerated=0.0)
+        check_same_codes(codes, encode(decoder, subject.mixed), tolerated=TOLERATED_CODES)
     except PluginError:
         refused += 1
     return f"each half works alone, {refused} of 2 refuse the other's work"

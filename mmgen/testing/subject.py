@@ -153,6 +153,11 @@ class Subject:
         """Return a second tokenizer, loaded from what the first one saved."""
         return type(self.tokenizer).load(self.saved)
 
+    @cached_property
+    def reference(self) -> AbstractVisualTokenizer:
+        """A loaded tokenizer that no check changes, to compare changed ones with."""
+        return self.reload()
+
     def size_of(self, codes: Codes) -> tuple[int, int]:
         """Return the size of the picture that codes stand for."""
         layout = codes.layout
