@@ -8,7 +8,11 @@ from pathlib import Path
 
 import click
 
+from mmgen.errors import SettingsError
+
 __all__ = ["bench"]
+
+HEAD_DIM = 64
 
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of a table."
@@ -88,6 +92,54 @@ def bench_start(model: str | None, runs: int, as_json: bool) -> None:
     ]
     head = ["", "runs", "seconds", "peak MiB"]
     _show(head, rows, {"starts": [asdict(start) for start in starts]}, as_json)
+
+
+@bench.command("train")
+@click.option("--steps", type=click.IntRange(min=1), default=7, show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--context-length", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--hidden-size", type=click.IntRange(min=1), default=320, show_default=True)
+@click.option("--layers", type=click.IntRange(min=1), default=7, show_default=True)
+@_json_option
+def bench_train(
+    steps: int, rows: int, context_length: int, hidden_size: int, layers: int, as_json: bool
+) -> None:
+    """Measure a training step beside a plain transformers step of the same size.
+
+    Both take steps in turns on the same rows, with heads of 64 and a feed-forward layer of 2.7
+    times the width. Needs transformers.
+    """
+    from dataclasses import asdict
+
+    from mmgen.train.bench import TrainBenchConfig, bench_training
+
+    if hidden_size % HEAD_DIM:
+        raise SettingsError(f"--hidden-size must be a multiple of {HEAD_DIM}, got {hidden_size}")
+    heads = hidden_size // HEAD_DIM
+    result = bench_training(
+        TrainBenchConfig(
+            hidden_size=hidden_size,
+            num_layers=layers,
+            num_heads=heads,
+            num_kv_heads=heads,
+            intermediate_size=round(2.7 * hidden_size),
+            context_length=context_length,
+            rows=rows,
+            num_steps=steps,
+        )
+    )
+    rows_shown = [
+        ["mmgen", f"{result.tokens_per_second:,.0f}", f"{result.seconds:.3f}"],
+        ["transformers", f"{result.plain_tokens_per_second:,.0f}", f"{result.plain_seconds:.3f}"],
+    ]
+    head = [f"{result.num_parameters / 1e6:.1f}M parameters", "tokens per second", "s per step"]
+    _show(head, rows_shown, asdict(result), as_json)
+    if not as_json:
+        click.echo(
+            f"\n{result.speedup:.2f} times as fast as transformers; "
+            f"{result.matmul_share:.0%} of the {result.matmul_rate / 1e9:.0f} GFLOPS that a large "
+            f"matrix product reaches here; optimizers take {result.optimizer_share:.0%}"
+        )
 
 
 def _show(

@@ -43,7 +43,7 @@ class ClassifierConfig:
     num_epochs: int = 14
     """Times that each thing is seen in each style, in some skin tone."""
     batch_size: int = 128
-    """Pictures a step."""
+    """Pictures a step, at most one of each thing in each style."""
     lr: float = 4e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.05
@@ -192,7 +192,8 @@ def _train(
     # A thing drawn in six skin tones counts once per style.
     crowd = Counter((row.style, row.base_hexcode) for row in rows)
     weights = torch.tensor([1 / crowd[row.style, row.base_hexcode] for row in rows])
-    num_steps = config.num_epochs * math.ceil(len(crowd) / config.batch_size)
+    batch_size = min(config.batch_size, len(crowd))
+    num_steps = config.num_epochs * math.ceil(len(crowd) / batch_size)
 
     network.train()
     optimizer = torch.optim.AdamW(
@@ -203,9 +204,7 @@ def _train(
     )
     generator = torch.Generator().manual_seed(config.seed)
     for _ in progress(range(num_steps), "training the classifier"):
-        chosen = torch.multinomial(
-            weights, config.batch_size, replacement=True, generator=generator
-        )
+        chosen = torch.multinomial(weights, batch_size, replacement=True, generator=generator)
         batch = augmented(_as_input(pictures[chosen]), generator)
         loss = functional.cross_entropy(
             network(batch), labels[chosen], label_smoothing=config.label_smoothing

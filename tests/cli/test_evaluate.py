@@ -92,3 +92,28 @@ def test_an_unknown_tokenizer_names_the_installed(pack: Path, tmp_path: Path) ->
     result = CliRunner().invoke(cli, words)
     assert isinstance(result.exception, PluginError)
     assert "palette" in str(result.exception)
+
+
+def test_a_model_is_measured_from_its_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    colours = {"red": (220, 30, 30), "blue": (30, 60, 220)}
+    rows = []
+    for index, split in enumerate(("train", "train", "val", "val_style")):
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), colours["red" if index % 2 else "blue"]).save(buffer, "PNG")
+        name = f"thing {index % 2}"
+        texts = dict.fromkeys(("style", "style_phrase"), f"style{index}")
+        texts |= dict.fromkeys(("concept", "name", "phrase", "caption_short"), name)
+        rows.append(
+            {"id": str(index), "split": split, "group": "objects", "tone": 0, **texts}
+            | {"base_hexcode": name, "webp64": buffer.getvalue()}
+        )
+    data = tmp_path / "pack.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    output = tmp_path / "results"
+    model = ["--model", str(tiny_checkpoint), "--data", str(data), "-o", str(output)]
+    result = CliRunner().invoke(cli, ["evaluate", "model", *model, "--limit", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    results = json.loads(result.stdout)
+    assert results == json.loads((output / "results.json").read_text())
+    assert [drawing["guidance_scale"] for drawing in results["drawings"]] == [2.0, 2.0]
+    assert results["captions"]["num_named"] == 1
