@@ -83,7 +83,7 @@ def _subject(
     if rng.random() < 0.04:
         phrase = name = _class_of(attributes) or phrase
     elif tone and rng.random() < 0.8:
-        phrase = f"{phrase} with {tone} skin tone"
+        phrase, name = (f"{words} with {tone} skin tone" for words in (phrase, name))
     if "size" in attributes and rng.random() < 0.5:
         phrase = f"a {attributes['size']} {name} in the {attributes['position']}"
     if attributes.get("background", "white") != "white" and rng.random() < 0.7:
