@@ -1,0 +1,256 @@
+"""How fast pictures are generated, beside a plain loop over the same checkpoint in `transformers`.
+
+Both draw the same number of guided pictures with the same sampling settings in the same number
+format, in turns, so that whatever else the machine does falls on both. The plain loop is what one
+would write: conditional and unconditional rows in one batch, a dynamic cache, all logits.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from mmgen.checkpoint import Checkpoint, open_checkpoint
+from mmgen.errors import EngineError, SettingsError
+from mmgen.generate.engine import SpanRequest
+from mmgen.generate.requests import DrawRequest
+from mmgen.generate.session import Session
+from mmgen.generate.torch_engine import TorchEngine
+from mmgen.model import Decoder
+
+__all__ = [
+    "ColdStart",
+    "GenerationBench",
+    "GenerationBenchConfig",
+    "GenerationSpeed",
+    "measure_cold_start",
+    "measure_generation",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationBenchConfig:
+    """What is measured."""
+
+    counts: tuple[int, ...] = (1, 16)
+    """Pictures at once."""
+    repeats: int = 5
+    """Measurements of each, after one that is not counted."""
+    prompt: str = "a red circle"
+    """What is drawn."""
+    guidance_scale: float = 3.0
+    """Must not be 1, which would be no guidance."""
+
+    def __post_init__(self) -> None:
+        if not self.counts or min(self.counts) < 1 or self.repeats < 1:
+            raise SettingsError(
+                f"counts and repeats must be 1 or more, got {self.counts} and {self.repeats}"
+            )
+        if self.guidance_scale == 1.0:
+            raise SettingsError("guided pictures are measured; guidance 1 would be none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSpeed:
+    """Medians for one number of pictures at once."""
+
+    num_pictures: int
+    num_codes: int
+    """Codes of one picture."""
+    seconds: float
+    """All pictures, by the engine."""
+    plain_seconds: float
+    """All pictures, by the plain loop."""
+    ratio: float
+    """Median over repeats of how many times faster the engine was than the loop next to it."""
+
+    @property
+    def codes_per_second(self) -> float:
+        """Codes of the engine, those of all pictures together."""
+        return self.num_pictures * self.num_codes / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationBench:
+    """The result of `measure_generation`."""
+
+    num_parameters: int
+    num_threads: int
+    speeds: tuple[GenerationSpeed, ...]
+    bytes_per_step: int
+    """Weights that one step of one picture reads."""
+    read_rate: float
+    """Bytes per second at which this machine reads that many."""
+    bandwidth_share: float
+    """Share of that rate reached while drawing the smallest number of pictures measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """One picture by a fresh process, medians."""
+
+    seconds: float
+    """From starting the command to its end."""
+    peak_bytes: int
+    """Largest resident memory."""
+
+
+def measure_generation(
+    model: Path | str | None = None, config: GenerationBenchConfig | None = None
+) -> GenerationBench:
+    """Measure guided generation of a checkpoint on this machine's CPU. Needs transformers.
+
+    Args:
+        model: a checkpoint directory or the name of an installed model; without it, the default.
+    """
+    config = config or GenerationBenchConfig()
+    checkpoint = open_checkpoint(model)
+    decoder = checkpoint.load_decoder(torch.float32)
+    plain = _plain_model(checkpoint)
+    request = _request(checkpoint, decoder, config)
+    speeds = tuple(
+        _speed(decoder, plain, request, count, config.repeats) for count in config.counts
+    )
+    num_bytes = _bytes_per_step(decoder, request)
+    read_rate = _read_rate(num_bytes, config.repeats)
+    fewest = min(speeds, key=lambda speed: speed.num_pictures)
+    step_seconds = fewest.seconds / request.max_ids
+    return GenerationBench(
+        num_parameters=decoder.config.num_parameters,
+        num_threads=torch.get_num_threads(),
+        speeds=speeds,
+        bytes_per_step=num_bytes,
+        read_rate=read_rate,
+        bandwidth_share=num_bytes / step_seconds / read_rate,
+    )
+
+
+def measure_cold_start(model: str | None = None, *, repeats: int = 3) -> ColdStart:
+    """Measure the command that draws one picture, in processes of their own."""
+    seconds, peaks = [], []
+    with tempfile.TemporaryDirectory() as directory:
+        output = Path(directory) / "picture.png"
+        command = [sys.executable, "-m", "mmgen", "generate", "a red circle", "-o", str(output)]
+        command += ["--seed", "0", *(["--model", model] if model else [])]
+        for _ in range(repeats):
+            start = time.perf_counter()
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            assert process.stderr is not None
+            with process.stderr:
+                complaint = process.stderr.read().decode(errors="replace")
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds.append(time.perf_counter() - start)
+            if process.returncode:
+                raise EngineError(f"mmgen generate failed: {complaint.strip()}")
+            unit = 1 if sys.platform == "darwin" else 1024
+            peaks.append(usage.ru_maxrss * unit)
+    return ColdStart(seconds=median(seconds), peak_bytes=round(median(peaks)))
+
+
+def _transformers() -> Any:
+    """Return the package, which is no dependency of ours."""
+    try:
+        return import_module("transformers")
+    except ImportError as error:
+        raise SettingsError(
+            "the comparison needs transformers, which is not installed; install mmgen[test]"
+        ) from error
+
+
+def _plain_model(checkpoint: Checkpoint) -> Any:
+    models = _transformers().AutoModelForCausalLM
+    return models.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+
+
+def _request(
+    checkpoint: Checkpoint, decoder: Decoder, config: GenerationBenchConfig
+) -> SpanRequest:
+    session = Session(checkpoint, TorchEngine(decoder), parts="decoder")
+    drawing = DrawRequest(prompt=config.prompt, seed=0, guidance_scale=config.guidance_scale)
+    return session.begin(0, drawing).span
+
+
+def _speed(
+    decoder: Decoder, plain: Any, request: SpanRequest, count: int, repeats: int
+) -> GenerationSpeed:
+    requests = [replace(request, seed=seed) for seed in range(count)]
+    pairs = []
+    for _ in range(repeats + 1):
+        ours = _timed(lambda: _by_engine(decoder, requests))
+        pairs.append((ours, _timed(lambda: _by_plain_loop(plain, request, count))))
+    pairs = pairs[1:]
+    return GenerationSpeed(
+        num_pictures=count,
+        num_codes=request.max_ids,
+        seconds=median(ours for ours, _ in pairs),
+        plain_seconds=median(theirs for _, theirs in pairs),
+        ratio=median(theirs / ours for ours, theirs in pairs),
+    )
+
+
+def _timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def _by_engine(decoder: Decoder, requests: Sequence[SpanRequest]) -> int:
+    """Draw with a fresh engine, which holds no prompt yet; return the number of codes."""
+    engine = TorchEngine(decoder, num_rows=max(64, 2 * len(requests)))
+    return sum(len(step.ids) for step in engine.generate(requests))
+
+
+@torch.inference_mode()
+def _by_plain_loop(model: Any, request: SpanRequest, count: int) -> torch.Tensor:
+    """Draw `count` pictures as one batch of guided and unguided rows; return their ids."""
+    assert request.unguided_ids is not None
+    ids = torch.tensor([request.prompt_ids] * count + [request.unguided_ids] * count)
+    cache = _transformers().DynamicCache(config=model.config)
+    generator = torch.Generator().manual_seed(request.seed)
+    drawn = []
+    for step in range(request.max_ids):
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        guided, unguided = out.logits[:, -1].chunk(2)
+        logits = unguided + request.guidance_scale * (guided - unguided)
+        allowed = torch.full_like(logits, -torch.inf)
+        for choice in request.constraint.at(step):
+            allowed[:, choice.start : choice.stop] = 0
+        logits = (logits + allowed) / (request.sampling.temperature or 1.0)
+        if request.sampling.top_k is not None:
+            best = logits.topk(min(request.sampling.top_k, logits.shape[1])).values
+            logits = logits.masked_fill(logits < best[:, -1:], -torch.inf)
+        if request.sampling.top_p is not None:
+            ranked, order = logits.softmax(dim=-1).sort(descending=True)
+            beyond = ranked.cumsum(dim=-1) - ranked >= request.sampling.top_p
+            logits = logits.masked_fill(beyond.scatter(1, order, beyond), -torch.inf)
+        chosen = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+        drawn.append(chosen)
+        ids = torch.cat([chosen, chosen])
+    return torch.cat(drawn, dim=1)
+
+
+def _bytes_per_step(decoder: Decoder, request: SpanRequest) -> int:
+    """Return the bytes of all blocks and of the scored part of the output layer."""
+    blocks = sum(weight.numel() * weight.element_size() for weight in decoder.blocks.parameters())
+    scored = sum(len(ids) for ids in request.constraint.at(0))
+    table = decoder.head.weight
+    return blocks + scored * table.shape[1] * table.element_size()
+
+
+def _read_rate(num_bytes: int, repeats: int) -> float:
+    """Return bytes per second of reading a block of memory of this size again and again."""
+    block = torch.ones(max(1, num_bytes // 4))
+    times = [_timed(block.sum) for _ in range(4 * repeats + 1)]
+    return num_bytes / median(times[1:])

@@ -1,0 +1,207 @@
+"""The engine contract: token ids in, token ids out, many requests at once as a stream of steps.
+
+A request is one span: a stretch of text up to a stop id, or the codes of one image. It says which
+ids may come next, how to choose among them, and how strongly the condition guides the choice. An
+engine knows nothing of pictures or text; sessions build requests and read the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from mmgen.errors import EngineError, SettingsError
+
+__all__ = [
+    "MAX_SEED",
+    "AbstractEngine",
+    "Constraint",
+    "FinishReason",
+    "SamplingParams",
+    "SpanRequest",
+    "Step",
+]
+
+MAX_SEED = 2**63 - 1
+"""Largest seed."""
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+"""Why a span ended: a stop id was drawn, or all its ids are there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How an id is chosen from its scores."""
+
+    temperature: float = 1.0
+    """Spread of the choice; 0 takes the best id."""
+    top_k: int | None = None
+    """Only this many of the best ids are considered; None for all."""
+    top_p: float | None = None
+    """Only the best ids that together have this probability are considered; None for all."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise SettingsError(f"temperature must be 0 or more, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise SettingsError(
+                f"top-k must be 1 or more, got {self.top_k}; leave it out to consider every id"
+            )
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise SettingsError(f"top-p must be above 0 and at most 1, got {self.top_p}")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """Which ids may come at each step: the ranges of `cycle[step % len(cycle)]`.
+
+    An image takes one range per codebook in turn, text the same few ranges at every step.
+    """
+
+    cycle: tuple[tuple[range, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.cycle or not all(any(choice) for choice in self.cycle):
+            raise SettingsError(f"a constraint must allow some id at every step, got {self.cycle}")
+
+    def at(self, step: int) -> tuple[range, ...]:
+        """Return the allowed ranges of one step."""
+        return self.cycle[step % len(self.cycle)]
+
+    def allows(self, id_: int) -> bool:
+        """Return whether some step allows the id."""
+        return any(id_ in ids for choice in self.cycle for ids in choice)
+
+    @property
+    def num_rows_needed(self) -> int:
+        """One more than the largest id allowed."""
+        return max(ids.stop for choice in self.cycle for ids in choice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRequest:
+    """One span to be generated. Several samples of one prompt are requests with other seeds."""
+
+    prompt_ids: tuple[int, ...]
+    """Everything before the span."""
+    constraint: Constraint
+    """Which ids may come."""
+    max_ids: int
+    """Ids wanted; fewer come only if a stop id is drawn."""
+    seed: int
+    """What the noise is drawn from."""
+    sampling: SamplingParams = SamplingParams()
+    """How ids are chosen."""
+    stop_ids: frozenset[int] = frozenset()
+    """Ids that end the span; the id itself is still delivered."""
+    unguided_ids: tuple[int, ...] | None = None
+    """The prompt with its condition blanked, equally long; None for a request without guidance."""
+    guidance_scale: float = 1.0
+    """`unguided + scale * (guided - unguided)`; 1 leaves the unguided prompt without effect."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise SettingsError("a request needs at least one prompt id")
+        if self.max_ids < 1:
+            raise SettingsError(f"a request must want 1 id or more, got {self.max_ids}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise SettingsError(f"a seed must be within 0 and {MAX_SEED}, got {self.seed}")
+        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
+            raise SettingsError(f"guidance must be 0 or more, got {self.guidance_scale}")
+        if self.unguided_ids is None:
+            if self.guidance_scale != 1.0:
+                raise SettingsError(
+                    f"guidance {self.guidance_scale} needs an unguided prompt, got none"
+                )
+        elif len(self.unguided_ids) != len(self.prompt_ids):
+            raise SettingsError(
+                f"the unguided prompt has {len(self.unguided_ids)} ids and the prompt "
+                f"{len(self.prompt_ids)}; they must be equally long"
+            )
+        for id_ in sorted(self.stop_ids):
+            if not self.constraint.allows(id_):
+                raise SettingsError(f"stop id {id_} can never come: no step allows it")
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the unguided prompt has any effect."""
+        return self.unguided_ids is not None and self.guidance_scale != 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """New ids of one request."""
+
+    request_index: int
+    """What `submit` returned; for `generate`, the index among its requests."""
+    ids: tuple[int, ...]
+    """The ids that follow those of earlier steps."""
+    finish_reason: FinishReason | None
+    """Set on the last step of a request."""
+    guidance_scale: float
+    """The guidance that was applied to these ids."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this is the last step of its request."""
+        return self.finish_reason is not None
+
+
+class AbstractEngine(ABC):
+    """Turns requests into ids. Not for use from several threads at once."""
+
+    @property
+    @abstractmethod
+    def context_length(self) -> int:
+        """Most ids that a prompt and its span may have together."""
+
+    @property
+    @abstractmethod
+    def num_unfinished(self) -> int:
+        """Requests that wait or run."""
+
+    @abstractmethod
+    def submit(self, request: SpanRequest) -> int:
+        """Take a request; return the index by which its steps are known.
+
+        Raises:
+            EngineError: the engine cannot serve the request.
+        """
+
+    @abstractmethod
+    def step(self) -> list[Step]:
+        """Advance every running request, admit waiting ones, and return the new ids."""
+
+    @abstractmethod
+    def cancel(self, request_index: int) -> None:
+        """Forget a request; no step of it follows. A finished one is let be."""
+
+    def generate(self, requests: Sequence[SpanRequest]) -> Iterator[Step]:
+        """Run requests to their ends and yield their steps as they come.
+
+        Closing the iterator cancels what is unfinished.
+
+        Raises:
+            EngineError: the engine is busy with requests whose steps would be lost.
+        """
+        if self.num_unfinished:
+            raise EngineError(
+                f"the engine has {self.num_unfinished} unfinished requests of someone else; "
+                "finish or cancel them, or use submit and step"
+            )
+        places: dict[int, int] = {}
+        try:
+            for place, request in enumerate(requests):
+                places[self.submit(request)] = place
+            while places:
+                for step in self.step():
+                    place = places[step.request_index]
+                    if step.is_finished:
+                        del places[step.request_index]
+                    yield replace(step, request_index=place)
+        finally:
+            for index in places:
+                self.cancel(index)

@@ -1,0 +1,107 @@
+"""What can be asked of a session, and the checks that need no model."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mmgen.document import Document
+from mmgen.errors import SettingsError
+from mmgen.generate.engine import SamplingParams
+from mmgen.pictures import PictureSource
+
+__all__ = [
+    "CaptionRequest",
+    "ChatRequest",
+    "DrawRequest",
+    "TurnRequest",
+    "check_prompt",
+]
+
+_ALLOWED_CONTROLS = "\n\t"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawRequest:
+    """One picture from words. What is None is as the checkpoint has it."""
+
+    prompt: str
+    """What to draw."""
+    seed: int
+    """Decides the picture; another seed gives another one."""
+    guidance_scale: float | None = None
+    """How strongly the prompt counts; 1 is without guidance."""
+    sampling: SamplingParams | None = None
+    """How codes are chosen."""
+    size: tuple[int, int] | None = None
+    """Height and width in pixels, one of those that the vocabulary has layouts for."""
+    tokenizer: str | None = None
+    """Which of the checkpoint's visual tokenizers draws."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRequest:
+    """Words about one picture. What is None is as the checkpoint has it."""
+
+    picture: PictureSource
+    """What to look at."""
+    prompt: str | None = None
+    """What to ask."""
+    seed: int = 0
+    """Decides the answer where the temperature is not 0."""
+    sampling: SamplingParams | None = None
+    """How text ids are chosen."""
+    max_text_ids: int = 64
+    """Longest answer."""
+    tokenizer: str | None = None
+    """Which of the checkpoint's visual tokenizers looks."""
+
+    def __post_init__(self) -> None:
+        _check_length(self.max_text_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """The next turn of a dialogue, in words and pictures. None is as the checkpoint has it."""
+
+    document: Document
+    """The dialogue so far."""
+    seed: int
+    """Decides the turn."""
+    guidance_scale: float | None = None
+    """How strongly pictures follow the dialogue."""
+    text_sampling: SamplingParams | None = None
+    """How text ids are chosen."""
+    image_sampling: SamplingParams | None = None
+    """How codes are chosen."""
+    max_text_ids: int = 256
+    """Text ids after which the turn is over."""
+    max_images: int = 1
+    """Pictures that the turn may have."""
+
+    def __post_init__(self) -> None:
+        _check_length(self.max_text_ids)
+        if self.max_images < 0:
+            raise SettingsError(f"max_images must be 0 or more, got {self.max_images}")
+
+
+TurnRequest: TypeAlias = DrawRequest | CaptionRequest | ChatRequest
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse a prompt that says nothing or holds characters that are no text."""
+    if not prompt.strip():
+        raise SettingsError("the prompt is empty; say in words what is wanted")
+    for index, character in enumerate(prompt):
+        kind = unicodedata.category(character)
+        if (kind == "Cc" and character not in _ALLOWED_CONTROLS) or kind == "Cs":
+            what = "control character" if kind == "Cc" else "byte that is not UTF-8,"
+            raise SettingsError(
+                f"the prompt holds the {what} {character!r} at character {index + 1}; remove it"
+            )
+
+
+def _check_length(max_text_ids: int) -> None:
+    if max_text_ids < 1:
+        raise SettingsError(f"an answer needs 1 token or more, got {max_text_ids}")

@@ -1,0 +1,295 @@
+"""Sessions: a request in, a stream of typed events out, whatever the engine.
+
+Drawing, captioning and chatting are the same loop over turns; they differ in the prompt and in
+what may follow. Many requests share the engine's batch, each with its own settings and fate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from mmgen.checkpoint import Checkpoint, SamplingDefaults, open_checkpoint
+from mmgen.document import Document, Image, Text, Turn
+from mmgen.errors import MmgenError, SettingsError
+from mmgen.generate.engine import AbstractEngine, SamplingParams
+from mmgen.generate.events import Event, TurnFailed
+from mmgen.generate.requests import (
+    CaptionRequest,
+    ChatRequest,
+    DrawRequest,
+    TurnRequest,
+    check_prompt,
+)
+from mmgen.generate.torch_engine import TorchEngine
+from mmgen.generate.turn import TurnInProgress, TurnSettings
+from mmgen.pictures import PictureSource
+from mmgen.visual_tokenizer import Layout, Parts
+
+__all__ = ["Session", "open_session"]
+
+MAX_OPEN_TURNS = 128
+"""Turns handed to the engine at once; more are prepared as these finish."""
+
+
+class Session:
+    """Serves requests with one checkpoint and one engine."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, engine: AbstractEngine, *, parts: Parts = "both"
+    ) -> None:
+        """Load the checkpoint's visual tokenizers.
+
+        Args:
+            engine: runs the checkpoint's decoder.
+            parts: halves of the visual tokenizers to load; "decoder" suffices to draw and
+                "encoder" to caption.
+        """
+        self.checkpoint = checkpoint
+        self.engine = engine
+        self.codec = checkpoint.codec(parts=parts)
+
+    def draw(
+        self,
+        prompt: str,
+        *,
+        n: int = 1,
+        seed: int = 0,
+        guidance: float | None = None,
+        sampling: SamplingParams | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[Event]:
+        """Draw pictures of one prompt; picture `i` has index `i` and seed `seed + i`."""
+        if n < 1:
+            raise SettingsError(f"the number of pictures must be 1 or more, got {n}")
+        return self._run_strictly(
+            [
+                DrawRequest(
+                    prompt=prompt,
+                    seed=seed + index,
+                    guidance_scale=guidance,
+                    sampling=sampling,
+                    size=size,
+                )
+                for index in range(n)
+            ]
+        )
+
+    def draw_many(self, requests: Sequence[DrawRequest]) -> Iterator[Event]:
+        """Draw pictures together; a request that cannot be served gives `TurnFailed`."""
+        return self.run(requests)
+
+    def caption(
+        self,
+        picture: PictureSource,
+        prompt: str | None = None,
+        *,
+        sampling: SamplingParams | None = None,
+        seed: int = 0,
+    ) -> Iterator[Event]:
+        """Say something about a picture."""
+        return self._run_strictly(
+            [CaptionRequest(picture=picture, prompt=prompt, sampling=sampling, seed=seed)]
+        )
+
+    def caption_many(
+        self,
+        pictures: Sequence[PictureSource],
+        prompt: str | None = None,
+        *,
+        sampling: SamplingParams | None = None,
+        seed: int = 0,
+    ) -> Iterator[Event]:
+        """Ask the same about many pictures; one that cannot be read gives `TurnFailed`."""
+        return self.run(
+            [
+                CaptionRequest(picture=picture, prompt=prompt, sampling=sampling, seed=seed)
+                for picture in pictures
+            ]
+        )
+
+    def chat(
+        self,
+        document: Document,
+        *,
+        seed: int = 0,
+        guidance: float | None = None,
+        text_sampling: SamplingParams | None = None,
+        image_sampling: SamplingParams | None = None,
+    ) -> Iterator[Event]:
+        """Give the next turn of a dialogue; the model decides whether it draws."""
+        return self._run_strictly(
+            [
+                ChatRequest(
+                    document=document,
+                    seed=seed,
+                    guidance_scale=guidance,
+                    text_sampling=text_sampling,
+                    image_sampling=image_sampling,
+                )
+            ]
+        )
+
+    def run(self, requests: Sequence[TurnRequest]) -> Iterator[Event]:
+        """Serve requests of any kind together and yield their events as they come.
+
+        Closing the iterator cancels what is unfinished.
+        """
+        return self._serve(self._begun(requests))
+
+    def _begun(self, requests: Sequence[TurnRequest]) -> Iterator[TurnInProgress | TurnFailed]:
+        """Prepare requests one by one, as they are taken."""
+        for index, request in enumerate(requests):
+            try:
+                yield self.begin(index, request)
+            except MmgenError as error:
+                yield TurnFailed(index, error)
+
+    def _serve(self, begun: Iterable[TurnInProgress | TurnFailed]) -> Iterator[Event]:
+        """Keep turns going, some at a time, until all are over."""
+        waiting = iter(begun)
+        turns: dict[int, TurnInProgress] = {}
+        try:
+            while True:
+                for turn in islice(waiting, MAX_OPEN_TURNS - len(turns)):
+                    if isinstance(turn, TurnFailed):
+                        yield turn
+                    else:
+                        turns[self.engine.submit(turn.span)] = turn
+                        yield from turn.opening()
+                if not turns:
+                    return
+                for step in self.engine.step():
+                    turn = turns[step.request_index]
+                    yield from turn.take(step)
+                    if step.is_finished:
+                        del turns[step.request_index]
+                        if turn.end is None:
+                            turns[self.engine.submit(turn.span)] = turn
+                            yield from turn.opening()
+        finally:
+            for engine_index in turns:
+                self.engine.cancel(engine_index)
+
+    def begin(self, index: int, request: TurnRequest) -> TurnInProgress:
+        """Check a request and prepare its turn.
+
+        Raises:
+            MmgenError: the request cannot be served; no other is affected.
+        """
+        match request:
+            case DrawRequest():
+                prompt_ids, settings = self._begin_drawing(request)
+            case CaptionRequest():
+                prompt_ids, settings = self._begin_caption(request)
+            case ChatRequest():
+                prompt_ids = self.codec.encode_prompt(request.document)
+                settings = self._settings(
+                    seed=request.seed,
+                    guidance_scale=request.guidance_scale,
+                    text_sampling=request.text_sampling,
+                    image_sampling=request.image_sampling,
+                    max_text_ids=request.max_text_ids,
+                    max_images=request.max_images,
+                )
+        return TurnInProgress(index, prompt_ids, self.codec, settings, self.engine.context_length)
+
+    def layout(self, size: tuple[int, int] | None, tokenizer: str | None = None) -> Layout:
+        """Return the layout of pictures of a size `(height, width)`, the default without one."""
+        sizes = self.codec.sizes(self._tokenizer(tokenizer))
+        if size is None:
+            return next(iter(sizes.values()))
+        if size not in sizes:
+            known = ", ".join(f"{width}x{height}" for height, width in sizes)
+            raise SettingsError(
+                f"no pictures of {size[1]}x{size[0]} pixels (width x height); choose one of {known}"
+            )
+        return sizes[size]
+
+    def _run_strictly(self, requests: Sequence[TurnRequest]) -> Iterator[Event]:
+        """Check requests at once, then serve them; the first failure is raised."""
+        return self._serve([self.begin(index, item) for index, item in enumerate(requests)])
+
+    def _begin_drawing(self, request: DrawRequest) -> tuple[list[int], TurnSettings]:
+        check_prompt(request.prompt)
+        name = self._tokenizer(request.tokenizer)
+        layout = self.layout(request.size, name)
+        text = self.checkpoint.generation.draw_template.replace("{prompt}", request.prompt)
+        document = Document(turns=(Turn("user", (Text(text),)),))
+        prompt_ids = [
+            *self.codec.encode_prompt(document),
+            *self.codec.grammar.image_header(name, layout),
+        ]
+        settings = self._settings(
+            seed=request.seed,
+            guidance_scale=request.guidance_scale,
+            image_sampling=request.sampling,
+            max_text_ids=0,
+            max_images=1,
+        )
+        return prompt_ids, settings
+
+    def _begin_caption(self, request: CaptionRequest) -> tuple[list[int], TurnSettings]:
+        prompt = request.prompt
+        if prompt is None:
+            prompt = self.checkpoint.generation.caption_prompt
+        check_prompt(prompt)
+        image = Image(picture=request.picture, tokenizer=self._tokenizer(request.tokenizer))
+        document = Document(turns=(Turn("user", (image, Text(prompt))),))
+        settings = self._settings(
+            seed=request.seed,
+            text_sampling=request.sampling,
+            max_text_ids=request.max_text_ids,
+            max_images=0,
+        )
+        return self.codec.encode_prompt(document), settings
+
+    def _tokenizer(self, name: str | None) -> str:
+        return name or self.checkpoint.generation.tokenizer
+
+    def _settings(
+        self,
+        *,
+        seed: int,
+        max_text_ids: int,
+        max_images: int,
+        guidance_scale: float | None = None,
+        text_sampling: SamplingParams | None = None,
+        image_sampling: SamplingParams | None = None,
+    ) -> TurnSettings:
+        defaults = self.checkpoint.generation
+        return TurnSettings(
+            seed=seed,
+            guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
+            text_sampling=text_sampling or _sampling(defaults.text),
+            image_sampling=image_sampling or _sampling(defaults.image),
+            max_text_ids=max_text_ids,
+            max_images=max_images,
+        )
+
+
+def open_session(
+    model: Path | str | None = None,
+    *,
+    parts: Parts = "both",
+    num_rows: int = 64,
+    device: str = "cpu",
+) -> Session:
+    """Open a session on the embedded engine.
+
+    Args:
+        model: a checkpoint directory or the name of an installed model; without it, the default.
+        parts: see `Session`.
+        num_rows: most rows of the engine's batch; a guided picture takes two.
+        device: where the decoder runs.
+    """
+    checkpoint = open_checkpoint(model)
+    engine = TorchEngine(checkpoint.load_decoder(device=device), num_rows=num_rows)
+    return Session(checkpoint, engine, parts=parts)
+
+
+def _sampling(defaults: SamplingDefaults) -> SamplingParams:
+    return SamplingParams(
+        temperature=defaults.temperature, top_k=defaults.top_k, top_p=defaults.top_p
+    )

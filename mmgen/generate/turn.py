@@ -1,0 +1,310 @@
+"""One turn under way: which span comes next, and what its ids mean.
+
+A turn is a row of spans. Text runs until the model ends the turn or opens an image; the shape of
+an image is chosen id by id where the vocabulary leaves a choice; its codes are then counted, and
+the closing marker is not drawn but appended. Each span is one engine request of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mmgen.document import DocumentCodec, Image, Segment, Text, Turn, null_condition
+from mmgen.errors import SettingsError
+from mmgen.generate.engine import MAX_SEED, Constraint, SamplingParams, SpanRequest, Step
+from mmgen.generate.events import (
+    Event,
+    ImageFinished,
+    ImageProgress,
+    ImageStarted,
+    TextDelta,
+    Timings,
+    TurnEnd,
+    TurnFinished,
+    Usage,
+)
+from mmgen.grammar import GrammarState
+from mmgen.visual_tokenizer import Codes, Layout
+
+__all__ = ["TurnInProgress", "TurnSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSettings:
+    """How a turn is generated, nothing left open."""
+
+    seed: int
+    guidance_scale: float
+    """Applied to images."""
+    text_sampling: SamplingParams
+    image_sampling: SamplingParams
+    max_text_ids: int
+    """Text ids after which the turn is over; 0 ends it after its images."""
+    max_images: int
+    """Images that the turn may have."""
+
+
+@dataclass(slots=True, eq=False)
+class _OpenImage:
+    """The image that is being drawn."""
+
+    tokenizer: str
+    layout: Layout
+    num_codes: int
+    code_ids: list[int]
+    seed: int
+    started: float
+
+
+class TurnInProgress:
+    """Builds the engine requests of a turn and turns their steps into events."""
+
+    def __init__(
+        self,
+        index: int,
+        prompt_ids: list[int],
+        codec: DocumentCodec,
+        settings: TurnSettings,
+        context_length: int,
+    ) -> None:
+        """Take up a request; `span` is what to ask of the engine, now and after each span.
+
+        Args:
+            index: carried by every event.
+            prompt_ids: what the turn continues; an opened image at its end is drawn first.
+
+        Raises:
+            SettingsError: the prompt and the span do not fit the context.
+        """
+        self.index = index
+        self.end: TurnEnd | None = None
+        self._codec = codec
+        self._vocabulary = codec.vocabulary
+        self._settings = settings
+        self._context_length = context_length
+        self._ids = list(prompt_ids)
+        self._state: GrammarState = codec.grammar.state_after(prompt_ids)
+        self._num_prompt_ids = len(prompt_ids)
+        self._num_spans = 0
+        self._num_text_ids = 0
+        self._num_image_ids = 0
+        self._segments: list[Segment] = []
+        self._image: _OpenImage | None = None
+        self._text = codec.text_tokenizer.decode_stream()
+        self._started = time.perf_counter()
+        self._first: float | None = None
+        self.span = self._next_span()
+
+    def _next_span(self) -> SpanRequest:
+        """Return the engine request of the next span."""
+        remaining = self._state.remaining
+        if remaining is not None:
+            return self._image_span(remaining - 1)
+        if self._state.tokenizer is not None:
+            return self._shape_span()
+        return self._text_span()
+
+    def opening(self) -> Iterator[Event]:
+        """Yield what is to be told before the steps of the span just requested."""
+        if self._image is not None and not self._image.code_ids:
+            image = self._image
+            yield ImageStarted(self.index, image.tokenizer, image.layout, image.num_codes)
+
+    def take(self, step: Step) -> Iterator[Event]:
+        """Take new ids of the current span and yield what they mean.
+
+        The span is over when the step says so; the turn, when `end` is set.
+        """
+        if self._first is None:
+            self._first = time.perf_counter()
+        for id_ in step.ids:
+            yield from self._take_id(id_)
+        if step.is_finished:
+            yield from self._finish_span(step)
+
+    def _take_id(self, id_: int) -> Iterator[Event]:
+        self._ids.append(id_)
+        image = self._image
+        if image is not None:
+            image.code_ids.append(id_)
+            self._num_image_ids += 1
+            yield ImageProgress(
+                self.index,
+                image.tokenizer,
+                image.layout,
+                len(image.code_ids),
+                image.num_codes,
+                image.code_ids,
+                self._vocabulary,
+                self._codec.visual_tokenizers[image.tokenizer],
+            )
+            return
+        self._state = self._state.advance(id_)
+        if id_ < self._vocabulary.num_text_ids:
+            self._num_text_ids += 1
+            yield from self._say(self._text.push(id_))
+
+    def _finish_span(self, step: Step) -> Iterator[Event]:
+        if self._image is not None:
+            yield self._finish_image(self._image, step)
+            self._image = None
+            self._advance(self._vocabulary.end_image_id)
+            if len(self._images) == self._settings.max_images and not self._may_speak:
+                self.end = "image"
+        elif self._state.tokenizer is None:
+            self.end = "end" if step.finish_reason == "stop" else "length"
+        if self._state.tokenizer is not None or self.end is not None:
+            yield from self._say(self._text.flush())
+        if self.end is None and self._state.tokenizer is None and not self._may_speak:
+            self.end = "length"
+        if self.end is not None:
+            yield self._finished()
+        else:
+            self.span = self._next_span()
+
+    def _finish_image(self, image: _OpenImage, step: Step) -> ImageFinished:
+        codes = Codes(self._vocabulary.codes(image.tokenizer, image.code_ids), image.layout)
+        self._state = self._state.advance_all(image.code_ids)
+        self._segments.append(Image(codes=codes, tokenizer=image.tokenizer))
+        # One at a time, so that a picture is the same to the bit whatever is drawn beside it.
+        picture = self._codec.visual_tokenizers[image.tokenizer].decode([codes])[0]
+        return ImageFinished(
+            index=self.index,
+            tokenizer=image.tokenizer,
+            picture=picture,
+            codes=codes,
+            seed=image.seed,
+            guidance_scale=step.guidance_scale,
+            sampling=self._settings.image_sampling,
+            seconds=time.perf_counter() - image.started,
+            num_ids=len(image.code_ids),
+        )
+
+    def _finished(self) -> TurnFinished:
+        assert self.end is not None
+        turn = Turn("assistant", tuple(self._segments))
+        now = time.perf_counter()
+        return TurnFinished(
+            index=self.index,
+            turn=turn,
+            text="".join(item.text for item in turn.segments if isinstance(item, Text)),
+            end=self.end,
+            usage=Usage(self._num_prompt_ids, self._num_text_ids, self._num_image_ids),
+            timings=Timings((self._first or now) - self._started, now - self._started),
+        )
+
+    @property
+    def _images(self) -> list[Image]:
+        return [segment for segment in self._segments if isinstance(segment, Image)]
+
+    @property
+    def _num_left(self) -> int:
+        """Ids that still fit the context."""
+        return self._context_length - len(self._ids)
+
+    @property
+    def _may_speak(self) -> bool:
+        """Whether text may follow."""
+        return self._num_text_ids < self._settings.max_text_ids and self._num_left > 0
+
+    def _say(self, text: str) -> Iterator[Event]:
+        if text:
+            self._segments.append(Text(text))
+            yield TextDelta(self.index, text)
+
+    def _advance(self, id_: int) -> None:
+        self._ids.append(id_)
+        self._state = self._state.advance(id_)
+
+    def _text_span(self) -> SpanRequest:
+        vocabulary = self._vocabulary
+        stops = [vocabulary.end_id, *self._markers()]
+        choices = (range(vocabulary.num_text_ids), *(range(id_, id_ + 1) for id_ in stops))
+        return self._request(
+            constraint=Constraint((choices,)),
+            max_ids=min(self._settings.max_text_ids - self._num_text_ids, self._num_left),
+            stop_ids=frozenset(stops),
+            sampling=self._settings.text_sampling,
+        )
+
+    def _markers(self) -> list[int]:
+        """Return the markers of images that may begin: wanted, decodable and short enough."""
+        if len(self._images) >= self._settings.max_images:
+            return []
+        return [
+            ranges.marker_id
+            for name, ranges in self._vocabulary.tokenizers.items()
+            if name in self._codec.visual_tokenizers
+            and max(ranges.num_image_ids(layout) for layout in ranges.layouts) < self._num_left
+        ]
+
+    def _shape_span(self) -> SpanRequest:
+        return self._request(
+            constraint=Constraint((self._state.allowed,)),
+            max_ids=1,
+            sampling=self._settings.text_sampling,
+        )
+
+    def _image_span(self, num_codes: int) -> SpanRequest:
+        state = self._state.image
+        assert state is not None, "an image whose codes are counted has a layout"
+        ranges = self._codec.grammar.code_ranges(state.name, state.layout)
+        if num_codes > self._num_left:
+            raise SettingsError(
+                f"the prompt takes {len(self._ids)} tokens and the picture {num_codes}, "
+                f"{len(self._ids) + num_codes} of the {self._context_length} that fit; "
+                "shorten the prompt"
+            )
+        request = self._request(
+            constraint=Constraint(tuple((ids,) for ids in ranges)),
+            max_ids=num_codes,
+            sampling=self._settings.image_sampling,
+        )
+        self._image = _OpenImage(
+            tokenizer=state.name,
+            layout=state.layout,
+            num_codes=num_codes,
+            code_ids=[],
+            seed=request.seed,
+            started=time.perf_counter(),
+        )
+        if self._settings.guidance_scale == 1.0:
+            return request
+        return replace(
+            request,
+            unguided_ids=tuple(null_condition(self._ids, self._vocabulary)),
+            guidance_scale=self._settings.guidance_scale,
+        )
+
+    def _request(
+        self,
+        *,
+        constraint: Constraint,
+        max_ids: int,
+        sampling: SamplingParams,
+        stop_ids: frozenset[int] = frozenset(),
+    ) -> SpanRequest:
+        if max_ids < 1:
+            raise SettingsError(
+                f"the prompt takes {len(self._ids)} tokens of the {self._context_length} that "
+                "fit, which leaves no room for an answer; shorten it"
+            )
+        seed = _span_seed(self._settings.seed, self._num_spans)
+        self._num_spans += 1
+        return SpanRequest(
+            prompt_ids=tuple(self._ids),
+            constraint=constraint,
+            max_ids=max_ids,
+            seed=seed,
+            sampling=sampling,
+            stop_ids=stop_ids,
+        )
+
+
+def _span_seed(seed: int, number: int) -> int:
+    """Return the seed of a turn's span: the turn's own for the first, far from it for others."""
+    if number == 0:
+        return seed
+    return (seed + number * 0x9E3779B97F4A7C15) & MAX_SEED
