@@ -17,13 +17,13 @@ from torch.nn import functional
 from mmgen.model.attention import plan_attention
 from mmgen.model.config import DecoderConfig
 from mmgen.model.kv_cache import KVCache
-from mmgen.model.layers import Block, Past, RMSNorm, normalise, rotary_tables
+from mmgen.model.layers import Block, Linear, Past, RMSNorm, normalise, rotary_tables
 
 __all__ = ["Decoder", "init_weights"]
 
 
 class Decoder(nn.Module):
-    """Ids to hidden states to logits."""
+    """Ids to hidden states to logits; all matrices are zero until weights are given."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -31,14 +31,16 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        table = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Linear(config.hidden_size, config.vocab_size)
         cos, sin = rotary_tables(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self.tie()
+        if config.tie_word_embeddings:
+            self.head.weight = self.embedding.weight
 
     def tie(self) -> None:
         """Derive again what follows from the weights: a tied output layer and the rotary tables.
@@ -47,14 +49,13 @@ class Decoder(nn.Module):
         """
         if self.config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
+        cos, sin = rotary_tables(self.config)
         device = self.embedding.weight.device
-        if device.type != "meta":
-            cos, sin = rotary_tables(self.config)
-            self.cos, self.sin = cos.to(device), sin.to(device)
+        self.cos, self.sin = cos.to(device), sin.to(device)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """Move or convert the weights; the rotary tables move but stay exact."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.tie()
         return self
 

@@ -187,8 +187,7 @@ def from_hf_state(config: DecoderConfig, state: Mapping[str, torch.Tensor]) -> D
             prefix + "feed_forward.gate_up.weight": torch.cat(gate_up),
             prefix + "feed_forward.down.weight": state[source + "mlp.down_proj.weight"],
         }
-    with torch.device("meta"):
-        decoder = Decoder(config)
+    decoder = Decoder(config)
     owned = {name: tensor.detach().clone() for name, tensor in ours.items()}
     decoder.load_state_dict(owned, strict=True, assign=True)
     decoder.tie()

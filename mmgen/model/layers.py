@@ -21,12 +21,24 @@ __all__ = [
     "Attention",
     "Block",
     "FeedForward",
+    "Linear",
     "Past",
     "RMSNorm",
     "normalise",
     "rotary_tables",
     "rotate",
 ]
+
+
+class Linear(nn.Module):
+    """A matrix product without bias; zero until it is given weights, which costs no start-up."""
+
+    def __init__(self, in_size: int, out_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_size, in_size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight)
 
 
 class RMSNorm(nn.Module):
@@ -119,8 +131,8 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.eps = config.rms_norm_eps
         heads = config.num_heads + 2 * config.num_kv_heads
-        self.qkv = nn.Linear(config.hidden_size, heads * config.head_dim, bias=False)
-        self.out = nn.Linear(config.num_heads * config.head_dim, config.hidden_size, bias=False)
+        self.qkv = Linear(config.hidden_size, heads * config.head_dim)
+        self.out = Linear(config.num_heads * config.head_dim, config.hidden_size)
         self.query_norm = nn.Parameter(torch.ones(config.head_dim))
         self.key_norm = nn.Parameter(torch.ones(config.head_dim))
 
@@ -154,8 +166,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size)
+        self.down = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)

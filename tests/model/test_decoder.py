@@ -222,6 +222,7 @@ def test_autocast_runs_the_products_in_half_precision_and_trains() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_the_packed_pass_compiles_in_one_piece() -> None:
     decoder, ids = make(SMALL), random_ids(2, 12)
     positions = torch.arange(12).expand_as(ids)
