@@ -6,59 +6,38 @@ brings reconstruction losses, the schedule, averaged weights and exact resumptio
 
 from __future__ import annotations
 
-import json
 import math
-import os
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.errors import CheckpointError
+from mmgen.data.sources import ParquetSource
+from mmgen.errors import PluginError
+from mmgen.pictures import open_picture, to_array
+from mmgen.plugins import load_visual_tokenizer_class
+from mmgen.train.optim import run_progress
+from mmgen.train.overrides import to_plain
+from mmgen.train.progress import AbstractProgress, SilentProgress
+from mmgen.train.records import RunRecords
+from mmgen.train.state import (
+    Counters,
+    check_same_config,
+    latest_state,
+    read_state,
+    restore_state,
+    save_state,
+)
+from mmgen.train.tokenizer_config import PictureFile, TokenizerTrainConfig
+from mmgen.train.trainer import stop_signals
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
 
-__all__ = ["TokenizerTrainConfig", "pyramid_loss", "train_tokenizer"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizerTrainConfig:
-    """How to train a tokenizer's network."""
-
-    num_steps: int = 3000
-    """Steps, unless `max_minutes` ends the run first."""
-    max_minutes: float | None = None
-    """Wall-clock budget in minutes over all runs; the schedule then follows the clock."""
-    batch_size: int = 32
-    """Pictures a step."""
-    lr: float = 2e-3
-    """Peak learning rate of AdamW."""
-    warmup: float = 0.02
-    """Share of the run in which the rate rises."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay."""
-    max_shift: int = 4
-    """Pictures are shifted by up to so many pixels, the border repeated."""
-    ema_decay: float = 0.998
-    """Decay a step of the averaged weights, which are the ones saved."""
-    grad_clip: float = 1.0
-    """Largest norm of the gradient."""
-    checkpoint_every: int = 250
-    """Steps between checkpoints."""
-    log_every: int = 25
-    """Steps between log lines."""
-    seed: int = 0
-    """Seeds the weights, the order of pictures and the shifts."""
-
-    def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.batch_size < 1:
-            raise ValueError(f"num_steps and batch_size must be positive, got {self}")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ValueError(f"max_minutes must be positive, got {self.max_minutes}")
+__all__ = ["is_tokenizer_finished", "load_pictures", "pyramid_loss", "train_tokenizer"]
 
 
 def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3) -> Tensor:
@@ -80,170 +59,233 @@ def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3)
     return total
 
 
-def train_tokenizer(
-    tokenizer: AbstractVisualTokenizer,
-    config: TokenizerTrainConfig,
-    pictures: Tensor,
-    weights: Tensor,
-    output: Path,
-    *,
-    on_log: Callable[[Mapping[str, float]], None] = lambda record: None,
-) -> None:
-    """Train `tokenizer` in place, resuming from `output`, and save it to `output/tokenizer`.
+def load_pictures(
+    files: Sequence[PictureFile], side: int, progress: AbstractProgress | None = None
+) -> tuple[Tensor, Tensor]:
+    """Read every picture into memory.
 
-    Args:
-        pictures: uint8 `[num_pictures, 3, height, width]`.
-        weights: how often each is drawn, `[num_pictures]`, any scale.
-        on_log: gets `step`, `loss`, `psnr`, `codes_used`, `images_per_second`, `progress`.
+    Returns:
+        Pictures `[num_pictures, 3, side, side]`, uint8, and how often to show each, summing to 1.
 
     Raises:
-        CheckpointError: `output` holds a run with another config.
+        DataError: a file or a row cannot be read.
+        PictureError: a row holds no usable picture.
     """
-    network = tokenizer.network().train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    averaged = {name: value.detach().clone() for name, value in network.named_parameters()}
-    output.mkdir(parents=True, exist_ok=True)
-    step, elapsed = _restore(output, config, network, optimizer, averaged)
-    codebook_size = sum(tokenizer.spec.codebook_sizes)
-    start = time.monotonic() - elapsed
-    seen = torch.zeros(codebook_size, dtype=torch.bool)
-    mark = time.monotonic()
-    progress = _progress(config, step, elapsed)
-    while progress < 1.0:
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        images = _batch(pictures, weights, config, generator)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * _rate(progress, config.warmup)
-        result = network(images)
-        assert isinstance(result, TrainingOutput)
+    progress = progress or SilentProgress()
+    sources = [
+        ParquetSource(
+            file.path, picture_column=file.column, filters=file.filters, balance=file.balance
+        )
+        for file in files
+    ]
+    total = sum(source.num_rows for source in sources)
+    pictures = np.empty((total, 3, side, side), dtype=np.uint8)
+    weights = []
+    done = 0
+    for file, source in zip(files, sources, strict=True):
+        turns = []
+        for index in range(source.num_rows):
+            picture = source.row(index).picture
+            assert picture is not None, "a source of pictures gave a row without one"
+            array = to_array(open_picture(picture), (side, side), "pad")
+            pictures[done] = rearrange((array * 255).round(), "h w c -> c h w")
+            turns.append(1 / source.share(index).size)
+            done += 1
+            if done % 500 == 0:
+                progress.update(0.0, f"read {done:,} of {total:,} pictures")
+        weights.append(torch.tensor(turns) * (file.weight / sum(turns)))
+    shares = torch.cat(weights)
+    return torch.from_numpy(pictures), shares / shares.sum()
+
+
+def is_tokenizer_finished(config: TokenizerTrainConfig) -> bool:
+    """Return whether the run of this config is complete.
+
+    Raises:
+        CheckpointError: `config.output` holds a run with other settings.
+    """
+    state = latest_state(config.output / "state")
+    if state is None or not (config.output / "tokenizer").is_dir():
+        return False
+    stored = read_state(state)
+    check_same_config(stored["config"], to_plain(config), state)
+    done = run_progress(stored["step"], stored["elapsed"], config.num_steps, config.max_minutes)
+    return done >= 1.0
+
+
+def train_tokenizer(
+    config: TokenizerTrainConfig, *, progress: AbstractProgress | None = None
+) -> bool:
+    """Train from the newest state, or from the start, and save to `config.output/tokenizer`.
+
+    Ctrl-C or SIGTERM ends the run after the current step, with its state saved.
+
+    Returns:
+        Whether the run is complete; otherwise it was asked to stop, and can be resumed.
+
+    Raises:
+        CheckpointError: `config.output` holds a run with other settings.
+        PluginError: no such plugin, or it has nothing to train.
+    """
+    plugin = load_visual_tokenizer_class(config.tokenizer)
+    if not plugin.is_trainable:
+        raise PluginError(f"the visual tokenizer {config.tokenizer} has nothing to train")
+    progress = progress or SilentProgress()
+    trainer = _TokenizerTrainer(config, plugin.untrained(config.settings, seed=config.seed))
+    pictures, weights = load_pictures(config.pictures, config.side, progress)
+    with stop_signals() as stop:
+        return trainer.run(pictures, weights, stop, progress)
+
+
+class _TokenizerTrainer:
+    """A tokenizer's network with all that changes while it is trained."""
+
+    def __init__(self, config: TokenizerTrainConfig, tokenizer: AbstractVisualTokenizer) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.network = tokenizer.network().train().to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.averaged = {
+            name: value.detach().clone() for name, value in self.network.named_parameters()
+        }
+        self.step = 0
+        self.elapsed = 0.0
+        (config.output / "state").mkdir(parents=True, exist_ok=True)
+        path = latest_state(config.output / "state")
+        if path is not None:
+            counters = restore_state(
+                path,
+                network=self.network,
+                averaged=self.averaged,
+                optimizers=[self.optimizer],
+                config=to_plain(config),
+            )
+            self.step, self.elapsed = counters.step, counters.elapsed
+        self._clock = time.monotonic() - self.elapsed
+
+    @property
+    def share_done(self) -> float:
+        """How much of the run is done, 0..1."""
+        return run_progress(self.step, self.elapsed, self.config.num_steps, self.config.max_minutes)
+
+    def run(
+        self, pictures: Tensor, weights: Tensor, stop: threading.Event, progress: AbstractProgress
+    ) -> bool:
+        config = self.config
+        records = RunRecords(config.output, step=self.step)
+        self._clock = time.monotonic() - self.elapsed
+        seen = torch.zeros(sum(self.tokenizer.spec.codebook_sizes), dtype=torch.bool)
+        mark = time.monotonic()
+        try:
+            while self.share_done < 1.0 and not stop.is_set():
+                images = self._batch(pictures, weights)
+                lr = config.lr * _rate(self.share_done, config.warmup)
+                result, loss = self._take_step(images, lr)
+                self.elapsed = time.monotonic() - self._clock
+                self._note_codes(result.codes, seen)
+                is_last = self.share_done >= 1.0
+                if self.step % config.log_every == 0 or is_last:
+                    now = time.monotonic()
+                    record = {
+                        "kind": "train",
+                        "step": self.step,
+                        "loss": loss,
+                        "psnr": _psnr(result.reconstruction.detach(), images),
+                        "codes_used": seen.float().mean().item(),
+                        "images_per_second": config.log_every * config.batch_size / (now - mark),
+                        "lr": lr,
+                        "progress": self.share_done,
+                    }
+                    records.write(record)
+                    detail = ", ".join(
+                        f"{name.replace('_', ' ')} {record[name]:.3g}"
+                        for name in ("loss", "psnr", "codes_used", "images_per_second")
+                    )
+                    progress.update(self.share_done, f"step {self.step}: {detail}")
+                    seen.zero_()
+                    mark = now
+                if self.step % config.checkpoint_every == 0:
+                    self._save()
+            self._save()
+            records.draw()
+        finally:
+            records.close()
+        if self.share_done < 1.0:
+            return False
+        with torch.no_grad():
+            for name, value in self.network.named_parameters():
+                value.copy_(self.averaged[name])
+        self.network.eval()
+        (config.output / "tokenizer").mkdir(exist_ok=True)
+        self.tokenizer.save(config.output / "tokenizer")
+        return True
+
+    def _take_step(self, images: Tensor, lr: float) -> tuple[TrainingOutput, float]:
+        result = self.network(images)
+        assert isinstance(result, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
         loss = pyramid_loss(result.reconstruction, images)
         for term in result.losses.values():
             loss = loss + term
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
-        optimizer.step()
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        # The average of a young run would otherwise be mostly its random start.
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in network.named_parameters():
-                averaged[name].lerp_(value, 1 - decay)
-        seen[result.codes[..., 0].flatten()] = True
-        step += 1
-        elapsed = time.monotonic() - start
-        progress = _progress(config, step, elapsed)
-        if step % config.log_every == 0 or progress >= 1.0:
-            error = (result.reconstruction.detach().clamp(0, 1) - images).square()
-            psnr = -10 * error.mean(dim=(1, 2, 3)).clamp_min(1e-10).log10().mean()
-            now = time.monotonic()
-            speed = config.log_every * config.batch_size / (now - mark)
-            record = {
-                "step": step,
-                "loss": loss.item(),
-                "psnr": psnr.item(),
-                "codes_used": seen.float().mean().item(),
-                "images_per_second": speed,
-                "progress": progress,
-            }
-            with (output / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record) + "\n")
-            on_log(record)
-            seen.zero_()
-            mark = now
-        if step % config.checkpoint_every == 0 or progress >= 1.0:
-            _save(output, config, network, optimizer, averaged, step, elapsed)
-    with torch.no_grad():
-        for name, value in network.named_parameters():
-            value.copy_(averaged[name])
-    network.eval()
-    (output / "tokenizer").mkdir(exist_ok=True)
-    tokenizer.save(output / "tokenizer")
+            for name, value in self.network.named_parameters():
+                self.averaged[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return result, loss.item()
 
+    def _batch(self, pictures: Tensor, weights: Tensor) -> Tensor:
+        """Return the pictures of this step, which follow from the seed and the step alone."""
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        chosen = torch.multinomial(
+            weights, config.batch_size, replacement=True, generator=generator
+        )
+        images = pictures[chosen].to(torch.float32) / 255
+        reach = config.max_shift
+        if reach:
+            down, right = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
+            padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+            images = padded[..., down : down + config.side, right : right + config.side]
+        return images.contiguous(memory_format=torch.channels_last)
 
-def _progress(config: TokenizerTrainConfig, step: int, elapsed: float) -> float:
-    by_step = step / config.num_steps
-    if config.max_minutes is None:
-        return by_step
-    return max(by_step, elapsed / 60 / config.max_minutes)
+    def _note_codes(self, codes: Tensor, seen: Tensor) -> None:
+        first = 0
+        for book, size in enumerate(self.tokenizer.spec.codebook_sizes):
+            seen[first + codes[..., book].flatten()] = True
+            first += size
+
+    def _save(self) -> None:
+        save_state(
+            self.config.output / "state",
+            network=self.network,
+            averaged=self.averaged,
+            optimizers=[self.optimizer],
+            counters=Counters(step=self.step, elapsed=self.elapsed, loader={}),
+            config=to_plain(self.config),
+            keep=1,
+        )
 
 
 def _rate(progress: float, warmup: float) -> float:
-    """Linear rise, then half a cosine down to a fiftieth."""
+    """Return the share of the peak rate: a linear rise, then half a cosine to a fiftieth."""
     if progress < warmup:
         return (progress + 1e-3) / (warmup + 1e-3)
     return 0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def _batch(
-    pictures: Tensor, weights: Tensor, config: TokenizerTrainConfig, generator: torch.Generator
-) -> Tensor:
-    chosen = torch.multinomial(weights, config.batch_size, replacement=True, generator=generator)
-    images = pictures[chosen].to(torch.float32) / 255
-    if config.max_shift:
-        height, width = images.shape[-2:]
-        reach = config.max_shift
-        offsets = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
-        padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
-        images = padded[..., offsets[0] : offsets[0] + height, offsets[1] : offsets[1] + width]
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _save(
-    output: Path,
-    config: TokenizerTrainConfig,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    averaged: Mapping[str, Tensor],
-    step: int,
-    elapsed: float,
-) -> None:
-    tensors = {f"network.{name}": value for name, value in network.named_parameters()}
-    tensors |= {f"averaged.{name}": value for name, value in averaged.items()}
-    for name, value in network.named_parameters():
-        for key, moment in optimizer.state[value].items():
-            tensors[f"optimizer.{name}.{key}"] = moment
-    metadata = {"step": str(step), "elapsed": str(elapsed), "config": json.dumps(asdict(config))}
-    temporary = output / "state.safetensors.part"
-    contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata)
-    os.replace(temporary, output / "state.safetensors")
-
-
-def _restore(
-    output: Path,
-    config: TokenizerTrainConfig,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    averaged: dict[str, Tensor],
-) -> tuple[int, float]:
-    path = output / "state.safetensors"
-    if not path.exists():
-        return 0, 0.0
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    stored = json.loads(metadata["config"])
-    changed = [key for key, value in asdict(config).items() if stored.get(key) != value]
-    if changed:
-        raise CheckpointError(
-            f"{output} holds a run with another config: {changed[0]} was {stored.get(changed[0])!r} "
-            f"and is now {asdict(config)[changed[0]]!r}; choose another output or the old value"
-        )
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, value in network.named_parameters():
-            value.copy_(tensors[f"network.{name}"])
-            averaged[name].copy_(tensors[f"averaged.{name}"])
-            prefix = f"optimizer.{name}."
-            optimizer.state[value] = {
-                key.removeprefix(prefix): moment.clone()
-                for key, moment in tensors.items()
-                if key.startswith(prefix)
-            }
-    return int(metadata["step"]), float(metadata["elapsed"])
+def _psnr(reconstruction: Tensor, images: Tensor) -> float:
+    error = (reconstruction.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
+    return float(-10 * error.clamp_min(1e-10).log10().mean())

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from mmgen.visual_tokenizer import TrainingOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmgen.visual_tokenizer import TrainingOutput
 from mmgen_fsq.quantizer import FiniteScalarQuantizer
 
 __all__ = ["FsqDecoder", "FsqEncoder", "FsqNetwork", "FsqSettings"]
@@ -41,9 +41,13 @@ class FsqSettings:
     """Round-trip PSNR in dB promised to the conformance kit."""
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError(f"levels need 2 or more each, got {self.levels}")
-        if self.max_side % 8 or self.default_side % 8 or not 8 <= self.default_side <= self.max_side:
+        if not self.levels or min(self.levels) < 3:
+            raise ValueError(f"levels need 3 or more each, got {self.levels}")
+        if (
+            self.max_side % 8
+            or self.default_side % 8
+            or not 8 <= self.default_side <= self.max_side
+        ):
             raise ValueError(
                 "default_side and max_side must be multiples of 8 with default_side the smaller, "
                 f"got {self.default_side} and {self.max_side}"

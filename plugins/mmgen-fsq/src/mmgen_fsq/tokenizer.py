@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from einops import rearrange
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from mmgen.errors import PluginError
 from mmgen.visual_tokenizer import (
     AbstractVisualTokenizer,
@@ -24,9 +26,6 @@ from mmgen.visual_tokenizer import (
     Picture,
     VisualTokenizerSpec,
 )
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
 from mmgen_fsq.network import FsqDecoder, FsqEncoder, FsqNetwork, FsqSettings
 from mmgen_fsq.quantizer import FiniteScalarQuantizer
 
@@ -171,8 +170,9 @@ class FsqTokenizer(AbstractVisualTokenizer):
     def save(self, path: Path) -> None:
         state = self._state()
         settings = json.dumps(dataclasses.asdict(self._settings), indent=1) + "\n"
-        save_file(state, path / (WEIGHTS_FILE + ".part"))
-        os.replace(path / (WEIGHTS_FILE + ".part"), path / WEIGHTS_FILE)
+        temporary = path / (WEIGHTS_FILE + ".part")
+        save_file(state, temporary)
+        temporary.replace(path / WEIGHTS_FILE)
         (path / SETTINGS_FILE).write_text(settings, encoding="utf-8")
 
     @classmethod
@@ -264,9 +264,13 @@ def _read(directory: Path) -> tuple[FsqSettings, dict[str, Tensor], str]:
     return settings, state, _fingerprint(settings, state)
 
 
-def _fill(half: nn.Module, state: Mapping[str, Tensor], name: str, device: str, dtype: torch.dtype) -> None:
+def _fill(
+    half: nn.Module, state: Mapping[str, Tensor], name: str, device: str, dtype: torch.dtype
+) -> None:
     prefix = name + "."
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
     half.load_state_dict(own, strict=True)
     half.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
 

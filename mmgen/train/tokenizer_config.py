@@ -1,0 +1,109 @@
+"""Everything that settles the training of a visual tokenizer, as one frozen stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from mmgen.errors import SettingsError
+from mmgen.train.progress import AbstractProgress
+from mmgen.train.stage import AbstractStage
+
+__all__ = ["PictureFile", "TokenizerTrainConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFile:
+    """Pictures of one Parquet file in the mixture."""
+
+    path: Path
+    """The file."""
+    column: str = "image"
+    """Binary column of encoded pictures."""
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Column to the values of which a row must have one."""
+    balance: tuple[str, ...] = ()
+    """Rows equal in these columns count together as one."""
+    weight: float = 1.0
+    """Share of the pictures shown in training, in proportion to the other files."""
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise SettingsError(f"the weight of {self.path} must be positive, got {self.weight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerTrainConfig(AbstractStage):
+    """One complete training of a tokenizer's network."""
+
+    tokenizer: str
+    """The plugin, by name."""
+    settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    """What the plugin's `untrained` takes; empty for its own defaults."""
+    pictures: tuple[PictureFile, ...]
+    """What it learns from; every file is held in memory as bytes."""
+    side: int = 64
+    """Pictures are shown as squares of so many pixels a side."""
+    output: Path
+    """Directory of the run: state, logs and, at the end, `tokenizer/`."""
+    num_steps: int = 3000
+    """Steps, unless `max_minutes` ends the run first."""
+    max_minutes: float | None = None
+    """Wall-clock budget over all resumptions; the schedule then follows whichever is further on."""
+    batch_size: int = 32
+    """Pictures a step."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW."""
+    warmup: float = 0.02
+    """Share of the run in which the rate rises; after it, half a cosine down to a fiftieth."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    max_shift: int = 4
+    """Pictures are shifted by up to so many pixels, their border repeated."""
+    ema_decay: float = 0.998
+    """Decay a step of the averaged weights, which are the ones saved."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    checkpoint_every: int = 250
+    """Steps between saved states, the most that a killed run loses."""
+    log_every: int = 25
+    """Steps between log records."""
+    seed: int = 0
+    """Seeds the weights, the order of pictures and the shifts."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "side", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.pictures:
+            raise SettingsError("pictures must name at least one file")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise SettingsError(f"max_minutes must be positive, got {self.max_minutes}")
+        if not 0 <= self.max_shift < self.side:
+            raise SettingsError(f"max_shift must lie in 0..{self.side - 1}, got {self.max_shift}")
+        if not self.lr > 0 or not self.grad_clip > 0 or self.weight_decay < 0:
+            raise SettingsError(
+                "lr and grad_clip must be positive and weight_decay not negative, got "
+                f"{self.lr}, {self.grad_clip} and {self.weight_decay}"
+            )
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
+            raise SettingsError(
+                f"ema_decay and warmup must lie in 0..1, got {self.ema_decay} and {self.warmup}"
+            )
+
+    @property
+    def title(self) -> str:
+        return f"train the visual tokenizer {self.tokenizer}"
+
+    @property
+    def is_finished(self) -> bool:
+        from mmgen.train.tokenizer_trainer import is_tokenizer_finished
+
+        return is_tokenizer_finished(self)
+
+    def run(self, progress: AbstractProgress) -> bool:
+        from mmgen.train.tokenizer_trainer import train_tokenizer
+
+        return train_tokenizer(self, progress=progress)

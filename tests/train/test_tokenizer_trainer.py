@@ -1,0 +1,154 @@
+"""The tokenizer trainer: it learns, it resumes exactly, it refuses what it cannot train."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mmgen.errors import CheckpointError, PluginError, SettingsError
+from mmgen.pictures import to_picture
+from mmgen.plugins import load_visual_tokenizer_class
+from mmgen.testing import draw_picture
+from mmgen.train.progress import SilentProgress
+from mmgen.train.records import read_records
+from mmgen.train.tokenizer_config import PictureFile, TokenizerTrainConfig
+from mmgen.train.tokenizer_trainer import (
+    is_tokenizer_finished,
+    load_pictures,
+    pyramid_loss,
+    train_tokenizer,
+)
+
+SMALL = {
+    "levels": [5, 5, 3],
+    "encoder_widths": [8, 8],
+    "encoder_depths": [1, 1],
+    "decoder_widths": [8, 8, 8],
+    "decoder_depths": [1, 1, 1],
+    "max_side": 16,
+    "default_side": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pack") / "pack.parquet"
+    pictures = []
+    for seed in range(12):
+        buffer = io.BytesIO()
+        to_picture(draw_picture((16, 16), seed=seed)).save(buffer, "PNG")
+        pictures.append(buffer.getvalue())
+    split = ["train"] * 8 + ["val"] * 4
+    table = {"image": pictures, "split": split, "family": [str(min(n, 4)) for n in range(12)]}
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.fixture
+def config(pack: Path, tmp_path: Path) -> TokenizerTrainConfig:
+    return TokenizerTrainConfig(
+        tokenizer="fsq",
+        settings=SMALL,
+        pictures=(PictureFile(path=pack, filters={"split": ("train",)}),),
+        side=16,
+        output=tmp_path / "run",
+        num_steps=12,
+        batch_size=4,
+        max_shift=2,
+        checkpoint_every=4,
+        log_every=4,
+    )
+
+
+class StopAfter(SilentProgress):
+    """Sends the signal of Ctrl-C when a step is reported."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def update(self, share: float, detail: str) -> None:
+        if detail.startswith(f"step {self.step}:"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def weights(config: TokenizerTrainConfig) -> str:
+    tokenizer = load_visual_tokenizer_class("fsq").load(config.output / "tokenizer")
+    return tokenizer.fingerprint
+
+
+def test_training_lowers_the_loss(config: TokenizerTrainConfig) -> None:
+    config = replace(config, num_steps=120, log_every=10)
+    assert not is_tokenizer_finished(config)
+    assert train_tokenizer(config)
+    assert is_tokenizer_finished(config)
+    losses = [record["loss"] for record in read_records(config.output / "log.jsonl")]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_stopped_run_ends_as_an_undisturbed_one(
+    config: TokenizerTrainConfig, tmp_path: Path
+) -> None:
+    whole = replace(config, output=tmp_path / "whole")
+    train_tokenizer(whole)
+    stopped = replace(config, output=tmp_path / "stopped")
+    assert not train_tokenizer(stopped, progress=StopAfter(8))
+    assert [path.name for path in (stopped.output / "state").iterdir()] == ["step-00000008"]
+    assert train_tokenizer(stopped)
+    assert weights(stopped) == weights(whole)
+    steps = [record["step"] for record in read_records(stopped.output / "log.jsonl")]
+    assert steps == [4, 8, 12]
+
+
+def test_other_settings_are_refused(config: TokenizerTrainConfig) -> None:
+    train_tokenizer(config)
+    with pytest.raises(CheckpointError, match=r"lr was 0\.002 and is 0\.1"):
+        train_tokenizer(replace(config, lr=0.1))
+    with pytest.raises(CheckpointError, match="batch_size"):
+        is_tokenizer_finished(replace(config, batch_size=2))
+    assert not is_tokenizer_finished(replace(config, num_steps=20))
+
+
+def test_a_plugin_without_weights_is_refused(config: TokenizerTrainConfig) -> None:
+    with pytest.raises(PluginError, match="palette has nothing to train"):
+        train_tokenizer(replace(config, tokenizer="palette"))
+
+
+def test_pictures_of_one_family_share_their_weight(pack: Path) -> None:
+    files = [
+        PictureFile(path=pack, balance=("family",), weight=3),
+        PictureFile(path=pack, filters={"split": ("val",)}),
+    ]
+    pictures, shares = load_pictures(files, 16)
+    assert pictures.shape == (16, 3, 16, 16) and pictures.dtype == torch.uint8
+    assert shares[:12].sum().item() == pytest.approx(0.75)
+    assert shares[4:12].sum().item() == pytest.approx(shares[0].item())
+    first = np.asarray(to_picture(draw_picture((16, 16), seed=0)))
+    assert np.array_equal(pictures[0].permute(1, 2, 0).numpy(), first)
+
+
+def test_the_loss_is_zero_for_equal_pictures_and_sees_edges() -> None:
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert pyramid_loss(images, images).item() == 0
+    flat = torch.full_like(images, 0.5)
+    stripes = flat.clone()
+    stripes[..., ::2] += 0.1
+    assert pyramid_loss(stripes, flat) > pyramid_loss(flat + 0.05, flat)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_steps", 0), ("lr", 0.0), ("max_shift", 16), ("ema_decay", 1.0)]
+)
+def test_impossible_settings_are_refused(
+    config: TokenizerTrainConfig, field: str, value: float
+) -> None:
+    with pytest.raises(SettingsError, match=field):
+        replace(config, **{field: value})  # type: ignore[arg-type]
