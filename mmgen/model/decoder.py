@@ -17,7 +17,7 @@ from torch.nn import functional
 from mmgen.model.attention import plan_attention
 from mmgen.model.config import DecoderConfig
 from mmgen.model.kv_cache import KVCache
-from mmgen.model.layers import Block, Linear, Past, RMSNorm, normalise, rotary_tables
+from mmgen.model.layers import Block, Embedding, Linear, Past, RMSNorm, normalise, rotary_tables
 
 __all__ = ["Decoder", "init_weights"]
 
@@ -31,8 +31,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        table = torch.zeros(config.vocab_size, config.hidden_size)
-        self.embedding = nn.Embedding.from_pretrained(table, freeze=False)
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = Linear(config.hidden_size, config.vocab_size)

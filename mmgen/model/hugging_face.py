@@ -188,7 +188,11 @@ def from_hf_state(config: DecoderConfig, state: Mapping[str, torch.Tensor]) -> D
             prefix + "feed_forward.down.weight": state[source + "mlp.down_proj.weight"],
         }
     decoder = Decoder(config)
-    owned = {name: tensor.detach().clone() for name, tensor in ours.items()}
+    stored = {tensor.data_ptr() for tensor in state.values()}
+    owned = {
+        name: tensor.clone() if tensor.data_ptr() in stored else tensor
+        for name, tensor in ours.items()
+    }
     decoder.load_state_dict(owned, strict=True, assign=True)
     decoder.tie()
     return decoder

@@ -20,6 +20,7 @@ from mmgen.model.config import DecoderConfig
 __all__ = [
     "Attention",
     "Block",
+    "Embedding",
     "FeedForward",
     "Linear",
     "Past",
@@ -39,6 +40,17 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.linear(x, self.weight)
+
+
+class Embedding(nn.Module):
+    """One vector for each id; zero like `Linear` until it is given weights."""
+
+    def __init__(self, num_ids: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_ids, size))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(ids, self.weight)
 
 
 class RMSNorm(nn.Module):

@@ -29,8 +29,14 @@ def test_num_parameters_is_what_the_decoder_has(tied: bool) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("head_dim", 32), ("num_layers", 0), ("num_kv_heads", 3), ("vocab_size", -1)]
-    + [("rope_theta", 0.0), ("rms_norm_eps", float("nan"))],
+    [
+        ("head_dim", 32),
+        ("num_layers", 0),
+        ("num_kv_heads", 3),
+        ("vocab_size", -1),
+        ("rope_theta", 0.0),
+        ("rms_norm_eps", float("nan")),
+    ],
 )
 def test_a_value_outside_its_domain_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(SettingsError, match=field) as caught:
