@@ -367,10 +367,8 @@ class Grammar:
 
 def _opened(ranges: TokenizerRanges) -> _OpenImage:
     axes = ranges.varying_axes
-    return _OpenImage(
-        ranges,
-        tuple((tuple(layout.shape[axis] for axis in axes), layout) for layout in ranges.layouts),
-    )
+    sides = [tuple(layout.shape[axis] for axis in axes) for layout in ranges.layouts]
+    return _OpenImage(ranges, tuple(zip(sides, ranges.layouts, strict=True)))
 
 
 def _legal_codes(image: _OpenImage, ids: list[int]) -> list[int]:

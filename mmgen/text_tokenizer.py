@@ -11,7 +11,7 @@ import codecs
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -139,8 +139,7 @@ class BpeTokenizer(TextTokenizer):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        _check_characters(text)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(_checked(text), add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -204,8 +203,7 @@ class SentencePieceTokenizer(TextTokenizer):
         return hashlib.sha256(self._model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        _check_characters(text)
-        ids: list[int] = self._processor.encode(text)
+        ids: list[int] = self._processor.encode(_checked(text))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -306,7 +304,7 @@ def train_bpe(texts: Iterable[str], *, num_ids: int, min_frequency: int = 2) -> 
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(_checked(texts), trainer)
+    tokenizer.train_from_iterator(map(_checked, texts), trainer)
     return BpeTokenizer(tokenizer.to_str())
 
 
@@ -365,7 +363,8 @@ def _check_id(id_: int, num_ids: int) -> int:
     return int(id_)
 
 
-def _check_characters(text: str) -> None:
+def _checked(text: str) -> str:
+    """Return the text, unless it has characters that cannot be encoded in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -373,12 +372,7 @@ def _check_characters(text: str) -> None:
             f"the text is not Unicode: character {error.start} is the lone surrogate "
             f"{text[error.start]!r}"
         ) from error
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        _check_characters(text)
-        yield text
+    return text
 
 
 def _added_token(token: str, id_: int) -> dict[str, Any]:

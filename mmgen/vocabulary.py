@@ -381,8 +381,7 @@ def _layout_to_json(layout: Layout) -> dict[str, Any]:
             return {"ordered": layout.length}
         case Scales():
             return {"scales": [list(size) for size in layout.sizes]}
-        case Segments():
-            return {"segments": [_layout_to_json(part) for part in layout.parts]}
+    return {"segments": [_layout_to_json(part) for part in layout.parts]}
 
 
 def _layout_from_json(data: Mapping[str, Any]) -> Layout:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from mmgen.errors import (
     VocabularyError,
 )
 from mmgen.grammar import ImageSpan, MarkSpan, TextSpan
-from mmgen.text_tokenizer import train_bpe
+from mmgen.text_tokenizer import SentencePieceTokenizer, train_bpe
 from mmgen.visual_tokenizer import (
     AbstractVisualTokenizer,
     Codes,
@@ -426,6 +427,27 @@ def test_ids_with_a_dropped_condition_are_no_document() -> None:
     with pytest.raises(GrammarError, match=r"<\|null\|>.*a condition was dropped") as caught:
         CODEC.decode(ids)
     assert caught.value.position == 3
+
+
+def test_text_for_which_there_are_no_ids_is_nothing() -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["draw a red apple"] * 3),
+        model_writer=model,
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    text_tokenizer = SentencePieceTokenizer(model.getvalue())
+    vocabulary = Vocabulary.build(
+        num_text_ids=text_tokenizer.num_ids, text_fingerprint=text_tokenizer.fingerprint
+    )
+    codec = DocumentCodec(vocabulary, text_tokenizer, {})
+    encoded = codec.encode(Document(turns=(Turn("user", (Text("  "),)),)))
+    assert len(encoded.ids) == 4
+    assert codec.decode(encoded.ids) == Document(turns=(Turn("user", ()),))
+    with pytest.raises(SettingsError, match="no ids for this document's text"):
+        codec.encode(Document(segments=(Text("  "),)))
 
 
 def test_ids_cut_short_are_no_document() -> None:
