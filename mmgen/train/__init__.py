@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     )
     from mmgen.train.export import export_run
     from mmgen.train.overrides import apply_overrides
-    from mmgen.train.run import AbstractStage, Pipeline, RunResult, configure, run
+    from mmgen.train.run import RunResult, configure, run
+    from mmgen.train.stage import AbstractStage, Pipeline
     from mmgen.train.trainer import TrainResult, train
 
 __all__ = [
@@ -41,11 +42,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AbstractStage": "run",
+    "AbstractStage": "stage",
     "DataConfig": "config",
     "ExportConfig": "config",
     "OptimConfig": "config",
-    "Pipeline": "run",
+    "Pipeline": "stage",
     "RunResult": "run",
     "ShardSource": "config",
     "TokenizerSource": "config",

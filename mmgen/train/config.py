@@ -1,4 +1,4 @@
-"""Everything that settles a decoder's training, as frozen values, apart from torch.
+"""Everything that settles a decoder's training, as frozen values.
 
 A recipe returns these, complete; nothing else reaches the trainer. Fields that cannot change what
 is learned, or only for how long, are listed here, since a run may be resumed with other ones.
@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mmgen.checkpoint import GenerationDefaults, SamplingDefaults
 from mmgen.errors import SettingsError
 from mmgen.model.config import DecoderConfig
+from mmgen.train.progress import AbstractProgress
+from mmgen.train.stage import AbstractStage
 
 __all__ = [
     "FREE_ON_RESUME",
@@ -30,15 +33,18 @@ FREE_ON_RESUME = frozenset(
         "compile",
         "eval_every",
         "sample_every",
+        "sample_prompts",
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
         "output",
         "data.eval_batches",
         "data.rows_at_once",
+        "data.eval_shards",
+        "export",
     }
 )
-"""Paths in `TrainConfig` that may differ when a run is resumed."""
+"""Paths in `TrainConfig` below which values may differ when a run is resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +71,10 @@ class DataConfig:
     """Held-out folders; without one, nothing is evaluated."""
     eval_batches: int = 8
     """Batches of each evaluation, the same ones every time."""
+    row_length: int | None = None
+    """Ids of one packed row; none means the decoder's context length."""
     rows_per_batch: int = 32
-    """Rows of `context_length` ids in one step."""
+    """Rows in one step."""
     rows_at_once: int | None = None
     """Rows in one pass through the network, a divisor of `rows_per_batch`; none means all."""
     condition_dropout: float = 0.1
@@ -160,35 +168,26 @@ class ExportConfig:
     """Every tokenizer of the vocabulary; the first is the default one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of the weights in the file."""
-    guidance_scale: float = 3.0
-    """Default strength of guidance."""
-    image_temperature: float = 1.0
-    """Default temperature of pictures."""
-    image_top_k: int | None = None
-    """Default number of codes to choose from."""
-    image_top_p: float | None = None
-    """Default probability mass of codes to choose from."""
-    text_temperature: float = 0.7
-    """Default temperature of words."""
-    text_top_p: float | None = 0.9
-    """Default probability mass of text ids to choose from."""
-    draw_template: str = "draw {prompt}"
-    """How a bare prompt is put to the model."""
-    caption_prompt: str = "what is this?"
-    """How the model is asked to describe a picture."""
+    generation: GenerationDefaults | None = None
+    """How the model is used by default; none for the first tokenizer and usual settings."""
     model_card: Path | None = None
     """Markdown file for the checkpoint; none for a short generated one."""
 
-    def __post_init__(self) -> None:
-        if "{prompt}" not in self.draw_template:
-            raise SettingsError(
-                f"export.draw_template must hold {{prompt}}, got {self.draw_template!r}"
-            )
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The settings given, or the usual ones."""
+        if self.generation is not None:
+            return self.generation
+        return GenerationDefaults(
+            tokenizer=self.visual_tokenizers[0].name if self.visual_tokenizers else "",
+            text=SamplingDefaults(temperature=0.7, top_p=0.9),
+            guidance_scale=3.0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """One complete decoder training."""
+class TrainConfig(AbstractStage):
+    """One complete decoder training, itself a stage."""
 
     decoder: DecoderConfig
     """Shape of the decoder; `vocab_size` must be the vocabulary's."""
@@ -222,7 +221,9 @@ class TrainConfig:
     eval_every: int = 250
     """Steps between evaluations; 0 for none."""
     sample_every: int = 0
-    """Steps between drawn samples; 0 for none."""
+    """Steps between sheets of samples; 0 for none."""
+    sample_prompts: tuple[str, ...] = ()
+    """What the samples are asked to show."""
     checkpoint_every: int = 250
     """Steps between saved states, the most that a killed run loses."""
     keep_checkpoints: int = 1
@@ -243,3 +244,19 @@ class TrainConfig:
             raise SettingsError(f"image_loss_weight must be positive, got {self.image_loss_weight}")
         if not 0 <= self.ema_decay < 1:
             raise SettingsError(f"ema_decay must lie in 0..1, got {self.ema_decay}")
+
+    @property
+    def title(self) -> str:
+        return f"train a decoder in {self.output}"
+
+    @property
+    def is_finished(self) -> bool:
+        from mmgen.train.trainer import is_finished
+
+        return is_finished(self)
+
+    def run(self, progress: AbstractProgress) -> bool:
+        from mmgen.train.samples import open_sampler
+        from mmgen.train.trainer import train
+
+        return train(self, progress=progress, on_sample=open_sampler(self)).is_finished

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmgen.errors import CheckpointError
+from mmgen.checkpoint import save_checkpoint
+from mmgen.errors import CheckpointError, SettingsError
 from mmgen.model import Decoder
 from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.text_tokenizer import load_text_tokenizer
@@ -44,8 +45,6 @@ def export_decoder(
     decoder: Decoder, vocabulary: Vocabulary, config: ExportConfig, path: Path
 ) -> None:
     """Write a whole checkpoint directory, replacing what is there."""
-    from mmgen.checkpoint import GenerationDefaults, save_checkpoint
-
     tokenizers = {
         source.name: (load_visual_tokenizer_class(source.name).load(source.path), source.path)
         for source in config.visual_tokenizers
@@ -56,7 +55,25 @@ def export_decoder(
         vocabulary=vocabulary,
         text_tokenizer=load_text_tokenizer(config.text_tokenizer),
         visual_tokenizers=tokenizers,
-        generation=GenerationDefaults(),
-        model_card="",
+        generation=config.generation_defaults,
+        model_card=_model_card(config, decoder, vocabulary),
         dtype=config.dtype,
+    )
+
+
+def _model_card(config: ExportConfig, decoder: Decoder, vocabulary: Vocabulary) -> str:
+    if config.model_card is not None:
+        try:
+            return config.model_card.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"export.model_card {config.model_card} cannot be read: {error}"
+            ) from error
+    names = ", ".join(vocabulary.tokenizers) or "none"
+    return (
+        "# A decoder over text and visual codes\n\n"
+        f"- parameters: {decoder.config.num_parameters:,}\n"
+        f"- token ids: {vocabulary.num_used_ids:,}, of which text {vocabulary.num_text_ids:,}\n"
+        f"- visual tokenizers: {names}\n"
+        f"- context length: {decoder.config.context_length}\n"
     )

@@ -80,7 +80,7 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float,
         weight_decay: float,
-        splits: Mapping[nn.Parameter, tuple[int, ...]],
+        splits: Mapping[nn.Parameter, list[int]],
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.splits = splits
@@ -96,8 +96,10 @@ class Muon(torch.optim.Optimizer):
                     continue
                 update = self._momentum(parameter, group["momentum"])
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                rows = self.splits.get(parameter, (len(parameter),))
-                for part, target in zip(update.split(rows), parameter.split(rows), strict=True):
+                rows = self.splits.get(parameter, [len(parameter)])
+                for part, target in zip(
+                    torch.split(update, rows), torch.split(parameter, rows), strict=True
+                ):
                     by_shape[tuple(part.shape)].append((part, target))
             for (num_rows, num_columns), parts in by_shape.items():
                 turned = orthogonalised(torch.stack([part for part, _ in parts]))
@@ -120,7 +122,7 @@ def build_optimizers(decoder: Decoder, config: OptimConfig) -> tuple[torch.optim
     """Return the optimizers that together move every parameter of `decoder` once."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    splits: dict[nn.Parameter, tuple[int, ...]] = {}
+    splits: dict[nn.Parameter, list[int]] = {}
     shape = decoder.config
     kv_rows = shape.num_kv_heads * shape.head_dim
     for name, parameter in decoder.named_parameters():
@@ -129,9 +131,9 @@ def build_optimizers(decoder: Decoder, config: OptimConfig) -> tuple[torch.optim
             continue
         matrices.append(parameter)
         if name.endswith("qkv.weight"):
-            splits[parameter] = (shape.num_heads * shape.head_dim, kv_rows, kv_rows)
+            splits[parameter] = [shape.num_heads * shape.head_dim, kv_rows, kv_rows]
         elif name.endswith("gate_up.weight"):
-            splits[parameter] = (shape.intermediate_size, shape.intermediate_size)
+            splits[parameter] = [shape.intermediate_size, shape.intermediate_size]
     rest = torch.optim.AdamW(others, lr=config.lr, betas=config.betas, weight_decay=0.0, fused=True)
     if config.matrix_optimizer == "muon":
         return (

@@ -291,11 +291,19 @@ def walk(plain: Plain, path: str = "") -> Iterator[tuple[str, Plain]]:
         yield path, plain
 
 
-def differences(old: Plain, new: Plain) -> dict[str, tuple[Plain, Plain]]:
-    """Return the paths at which two plain configs differ, with both values."""
-    before, after = dict(walk(old)), dict(walk(new))
-    return {
-        path: (before.get(path), after.get(path))
-        for path in dict.fromkeys([*before, *after])
-        if before.get(path) != after.get(path) or (path in before) != (path in after)
-    }
+def differences(old: Plain, new: Plain, path: str = "") -> dict[str, tuple[Plain, Plain]]:
+    """Return the paths at which two plain configs differ, with both values.
+
+    A field that `old` lacks is no difference: it was stored before the field existed.
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Plain, Plain]] = {}
+        for key, value in old.items():
+            found |= differences(value, new.get(key), f"{path}.{key}" if path else key)
+        return found
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        found = {}
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            found |= differences(before, after, f"{path}.{index}")
+        return found
+    return {} if old == new else {path: (old, new)}

@@ -7,6 +7,7 @@ choice is by the instructions that the CPU has. The measured rate is what speeds
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -50,7 +51,7 @@ def choose_dtype(
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
@@ -73,13 +74,14 @@ def wants_compile(
     return has_compiler and num_steps >= FEWEST_STEPS_TO_COMPILE
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, *, num_repeats: int = 5) -> float:
+@functools.cache
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return the best measured rate of a large matrix product, in operations a second."""
     size = 4096 if device.type == "cuda" else 1024
     left = torch.ones(size, size, dtype=dtype, device=device)
     right = torch.ones(size, size, dtype=dtype, device=device)
     best = float("inf")
-    for _ in range(num_repeats + 1):
+    for _ in range(4):
         start = time.perf_counter()
         (left @ right)[0, 0].item()
         best = min(best, time.perf_counter() - start)

@@ -7,6 +7,7 @@ each step stands in it once, and the picture is drawn from it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ __all__ = ["Record", "RunRecords", "draw_curves", "read_records"]
 Record: TypeAlias = Mapping[str, float | int | str]
 """One line of the log: `kind` is `train` or `eval`, `step` counts steps done, the rest numbers."""
 
+_SECONDS_BETWEEN_DRAWINGS = 60.0
+
 
 class RunRecords:
     """Writes what a run reports into its directory; TensorBoard only where it is installed."""
@@ -32,6 +35,7 @@ class RunRecords:
         if self._path.is_file():
             kept = [record for record in read_records(self._path) if record["step"] <= step]
             write_atomically(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._drawn = time.monotonic()
         self._board: Any = None
         if find_spec("tensorboard") is not None:
             board = import_module("torch.utils.tensorboard")
@@ -50,8 +54,14 @@ class RunRecords:
             if name not in ("kind", "step") and isinstance(value, int | float):
                 self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
+    def draw_now_and_then(self) -> None:
+        """Draw the curves if that was not done within the last minute."""
+        if time.monotonic() - self._drawn > _SECONDS_BETWEEN_DRAWINGS:
+            self.draw()
+
     def draw(self) -> None:
         """Draw the curves anew, where matplotlib is installed."""
+        self._drawn = time.monotonic()
         if find_spec("matplotlib") is not None and self._path.is_file():
             draw_curves(read_records(self._path), self._curves)
 

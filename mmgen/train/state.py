@@ -113,7 +113,7 @@ def check_same_config(stored: Plain, config: Plain, path: Path) -> None:
     changed = {
         name: values
         for name, values in differences(stored, config).items()
-        if name not in FREE_ON_RESUME
+        if not any(name == free or name.startswith(f"{free}.") for free in FREE_ON_RESUME)
     }
     if changed:
         listed = "; ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
@@ -146,12 +146,17 @@ def restore_state(
                 for key, value in moments.items()
                 if key.startswith(prefix)
             }
-            # The count of steps stays where it was; the rest lives where the parameter does.
+            # The count of steps stays where it was. The rest lies in memory as the parameter does:
+            # fused optimizers walk both in storage order.
             optimizer.state[parameter] = {
-                key: value if key == "step" and value.ndim == 0 else value.to(parameter.device)
+                key: value if value.shape != parameter.shape else _placed_like(value, parameter)
                 for key, value in found.items()
             }
     return Counters(step=state["step"], elapsed=state["elapsed"], loader=state["loader"])
+
+
+def _placed_like(value: Tensor, parameter: Tensor) -> Tensor:
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def load_decoder(path: Path, network: nn.Module) -> int:

@@ -133,7 +133,7 @@ class Trainer:
         self.loader = PackedLoader(
             {source.path: source.weight for source in config.data.shards},
             vocabulary=self.vocabulary,
-            context_length=config.decoder.context_length,
+            context_length=config.data.row_length or config.decoder.context_length,
             rows_per_batch=config.data.rows_per_batch,
             seed=config.seed,
             condition_dropout=config.data.condition_dropout,
@@ -183,7 +183,7 @@ class Trainer:
                         on_sample(self.decoder, self.step)
                 if self._is_due(config.checkpoint_every) and not is_last:
                     self.save()
-                    records.draw()
+                    records.draw_now_and_then()
                 mark += time.monotonic() - pause
             self.save()
             records.draw()
@@ -229,7 +229,7 @@ class Trainer:
         loader = PackedLoader(
             config.data.eval_shards,
             vocabulary=self.vocabulary,
-            context_length=config.decoder.context_length,
+            context_length=config.data.row_length or config.decoder.context_length,
             rows_per_batch=config.data.rows_per_batch,
             seed=0,
             condition_dropout=0.0,
@@ -328,7 +328,7 @@ class Trainer:
             self.config.decoder,
             num_ids=tally.num_ids,
             num_targets=int(tally.counts.sum()),
-            context_length=self.config.decoder.context_length,
+            context_length=self.config.data.row_length or self.config.decoder.context_length,
         )
         return {
             "kind": "train",
@@ -374,7 +374,7 @@ def _split(batch: Batch, rows: int) -> Iterator[Batch]:
         yield batch
         return
     parts = (
-        tensor.split(rows)
+        torch.split(tensor, rows)
         for tensor in (
             batch.ids,
             batch.targets,

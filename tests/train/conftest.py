@@ -23,7 +23,7 @@ from mmgen.train.config import (
 from mmgen.visual_tokenizer import Grid
 from mmgen.vocabulary import Vocabulary
 
-CONTEXT = 32
+CONTEXT = 64
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def make_samples(vocabulary: Vocabulary, *, count: int, seed: int) -> list[Sampl
     samples = []
     for index in range(count):
         word = int(generator.integers(97, 101))
-        codes = [(word * 7 + step) % 16 + ranges.code_ids[0].start for step in range(4)]
+        codes = [(word * 7 + step // 4) % 256 + ranges.code_ids[0].start for step in range(16)]
         head = [vocabulary.bos_id, vocabulary.user_id, word, vocabulary.end_id]
         reply = [vocabulary.assistant_id, ranges.marker_id, *codes, vocabulary.end_image_id]
         ids = [*head, *reply, vocabulary.end_id, vocabulary.eos_id]
         flags = np.full(len(ids), LOSS, dtype=np.uint8)
         flags[2] |= CONDITION
-        flags[6:10] |= IMAGE
+        flags[6:22] |= IMAGE
         samples.append(
             Sample(row=str(index), variant=0, ids=np.array(ids, dtype=np.int32), flags=flags)
         )
@@ -71,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     tokenizer = train_bpe(["draw a red square"], num_ids=256)
     vocabulary = Vocabulary.build(
         num_text_ids=tokenizer.num_ids, text_fingerprint=tokenizer.fingerprint
-    ).extend("palette", codebook_sizes=(16,), layouts=(Grid(2, 2),))
+    ).extend("palette", codebook_sizes=(256,), layouts=(Grid(4, 4),))
     (root / "text").mkdir()
     tokenizer.save(root / "text")
     (root / "vocabulary.json").write_text(vocabulary.to_json(), encoding="utf-8")
