@@ -166,7 +166,7 @@ DOCUMENTS = st.one_of(
         lambda segments: Document(segments=segments)
     ),
 )
-examples = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+examples = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
 
 @given(DOCUMENTS)

@@ -18,7 +18,7 @@ from mmgen.visual_tokenizer import Codes, Grid, Layout, Ordered, Scales, Segment
 from mmgen.vocabulary import Vocabulary
 
 SIDES = st.integers(1, 3)
-examples = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+examples = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
 @dataclass(frozen=True)
