@@ -121,12 +121,13 @@ class Decoder(nn.Module):
             mask=self._cached_mask(positions, longest, x.dtype),
             cos=functional.embedding(positions.flatten(), self.cos).unsqueeze(1).to(x.dtype),
             sin=functional.embedding(positions.flatten(), self.sin).unsqueeze(1).to(x.dtype),
+            eps=torch.full((1, 1, 1), self.norm.eps),
             num_new=num_new,
         )
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x = block.step(x, past, layer)
-        normed = normalise(x, self.norm.weight, self.norm.eps)
+        normed = normalise(x, self.norm.weight, past.eps)
         return normed.view(num_rows, num_new, -1)
 
     def _cached_mask(

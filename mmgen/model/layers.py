@@ -91,18 +91,20 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.addcmul(x * cos, swapped, sin)
 
 
-def normalise(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def normalise(x: torch.Tensor, weight: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
     """Return the RMS norm of few vectors, without gradients.
 
     torch has no fused kernel for this on a CPU, and its sequence of small operations costs more
     than the arithmetic; a dot product of each vector with itself needs half as many.
+
+    Args:
+        eps: one number, `[1, 1, 1]`, in float32.
     """
     size = x.shape[-1]
     if x.dtype is not torch.float32 or x.device.type != "cpu":
-        return functional.rms_norm(x, (size,), eps=eps) * weight
+        return functional.rms_norm(x, (size,), eps=float(eps)) * weight
     rows = x.reshape(-1, size)
-    start = rows.new_full((1, 1, 1), eps)
-    squares = torch.baddbmm(start, rows.unsqueeze(1), rows.unsqueeze(2), alpha=1 / size)
+    squares = torch.baddbmm(eps, rows.unsqueeze(1), rows.unsqueeze(2), alpha=1 / size)
     return (x * squares.rsqrt_().view(*x.shape[:-1], 1)).mul_(weight)
 
 
@@ -125,6 +127,8 @@ class Past:
     """`[batch * new, 1, head_dim]`."""
     sin: torch.Tensor
     """`[batch * new, 1, head_dim]`."""
+    eps: torch.Tensor
+    """Of the norms, as `normalise` wants it."""
     num_new: int
     """New ids per row."""
 
@@ -214,11 +218,11 @@ class Block(nn.Module):
         """
         attention, feed_forward = self.attention, self.feed_forward
         num_heads, num_kv_heads = attention.num_heads, attention.num_kv_heads
-        normed = normalise(x, self.attention_norm.weight, self.attention_norm.eps)
+        normed = normalise(x, self.attention_norm.weight, past.eps)
         qkv = functional.linear(normed, attention.qkv.weight)
         qkv = qkv.view(x.shape[0], -1, attention.head_dim)
         rotated = rotate(
-            normalise(qkv[:, : num_heads + num_kv_heads], attention.head_weight(), attention.eps),
+            normalise(qkv[:, : num_heads + num_kv_heads], attention.head_weight(), past.eps),
             past.cos,
             past.sin,
         )
@@ -242,6 +246,6 @@ class Block(nn.Module):
             mixed = attend_cached(grouped, keys, values, past.mask)
             mixed = rearrange(mixed, "b h (g t) d -> (b t) (h g d)", t=past.num_new)
         x = torch.addmm(x, mixed, attention.out.weight.t())
-        normed = normalise(x, self.feed_forward_norm.weight, self.feed_forward_norm.eps)
+        normed = normalise(x, self.feed_forward_norm.weight, past.eps)
         gate, up = functional.linear(normed, feed_forward.gate_up.weight).chunk(2, dim=1)
         return torch.addmm(x, functional.silu(gate).mul_(up), feed_forward.down.weight.t())
