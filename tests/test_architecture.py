@@ -25,6 +25,12 @@ SOURCES = sorted(
 )
 HEAVY = ("torch", "numpy", "PIL", "pyarrow", "tokenizers", "sentencepiece", "rich", "datasets")
 MAX_LINES = 400
+DOORS = {
+    "flash_attn": {"mmgen/model/attention.py"},
+    "matplotlib": {"mmgen/train/records.py"},
+    "transformers": {"mmgen/generate/bench.py", "mmgen/train/bench.py"},
+    "xformers": {"mmgen/model/attention.py"},
+}
 
 
 def modules_after(code: str) -> set[str]:
@@ -61,6 +67,18 @@ def test_every_import_contract_is_kept() -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_optional_packages_enter_by_their_doors_at_run_time_too() -> None:
+    found: dict[str, set[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+                named = node.args[0]
+                if isinstance(named, ast.Constant):
+                    package = str(named.value).partition(".")[0]
+                    found.setdefault(package, set()).add(str(path.relative_to(ROOT)))
+    assert {package: places for package, places in found.items() if package != "torch"} == DOORS
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
