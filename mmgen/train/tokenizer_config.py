@@ -9,29 +9,10 @@ from types import MappingProxyType
 
 from mmgen.errors import SettingsError
 from mmgen.train.progress import AbstractProgress
+from mmgen.train.sources import WeightedSource
 from mmgen.train.stage import AbstractStage
 
-__all__ = ["PictureFile", "TokenizerTrainConfig"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureFile:
-    """Pictures of one Parquet file in the mixture."""
-
-    path: Path
-    """The file."""
-    column: str = "image"
-    """Binary column of encoded pictures."""
-    filters: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    """Column to the values of which a row must have one."""
-    balance: tuple[str, ...] = ()
-    """Rows equal in these columns count together as one."""
-    weight: float = 1.0
-    """Share of the pictures shown in training, in proportion to the other files."""
-
-    def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise SettingsError(f"the weight of {self.path} must be positive, got {self.weight}")
+__all__ = ["TokenizerTrainConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +23,8 @@ class TokenizerTrainConfig(AbstractStage):
     """The plugin, by name."""
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """What the plugin's `untrained` takes; empty for its own defaults."""
-    pictures: tuple[PictureFile, ...]
-    """What it learns from; every file is held in memory as bytes."""
-    side: int = 64
-    """Pictures are shown as squares of so many pixels a side."""
+    sources: tuple[WeightedSource, ...]
+    """The pictures; all are held in memory as bytes, in the tokenizer's default size."""
     output: Path
     """Directory of the run: state, logs and, at the end, `tokenizer/`."""
     num_steps: int = 3000
@@ -74,15 +53,15 @@ class TokenizerTrainConfig(AbstractStage):
     """Seeds the weights, the order of pictures and the shifts."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "side", "checkpoint_every", "log_every"):
+        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if not self.pictures:
-            raise SettingsError("pictures must name at least one file")
+        if not self.sources:
+            raise SettingsError("sources must name at least one source of pictures")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise SettingsError(f"max_minutes must be positive, got {self.max_minutes}")
-        if not 0 <= self.max_shift < self.side:
-            raise SettingsError(f"max_shift must lie in 0..{self.side - 1}, got {self.max_shift}")
+        if self.max_shift < 0:
+            raise SettingsError(f"max_shift must not be negative, got {self.max_shift}")
         if not self.lr > 0 or not self.grad_clip > 0 or self.weight_decay < 0:
             raise SettingsError(
                 "lr and grad_clip must be positive and weight_decay not negative, got "

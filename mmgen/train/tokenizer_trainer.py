@@ -12,19 +12,20 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.data.sources import ParquetSource
-from mmgen.errors import PluginError
+from mmgen.errors import DataError, PictureError, PluginError
 from mmgen.pictures import open_picture, to_array
 from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.train.optim import run_progress
 from mmgen.train.overrides import to_plain
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.records import RunRecords
+from mmgen.train.sources import WeightedSource
 from mmgen.train.state import (
     Counters,
     check_same_config,
@@ -33,9 +34,13 @@ from mmgen.train.state import (
     restore_state,
     save_state,
 )
-from mmgen.train.tokenizer_config import PictureFile, TokenizerTrainConfig
+from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.train.trainer import stop_signals
-from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
+from mmgen.visual_tokenizer import (
+    AbstractVisualTokenizer,
+    TrainingOutput,
+    VisualTokenizerSpec,
+)
 
 __all__ = ["is_tokenizer_finished", "load_pictures", "pyramid_loss", "train_tokenizer"]
 
@@ -60,42 +65,43 @@ def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3)
 
 
 def load_pictures(
-    files: Sequence[PictureFile], side: int, progress: AbstractProgress | None = None
+    sources: Sequence[WeightedSource], spec: VisualTokenizerSpec, progress: AbstractProgress
 ) -> tuple[Tensor, Tensor]:
-    """Read every picture into memory.
+    """Read every picture into memory, in the default size of the spec.
+
+    Pictures that cannot be read are left out, each with a note.
 
     Returns:
-        Pictures `[num_pictures, 3, side, side]`, uint8, and how often to show each, summing to 1.
+        Pictures `[num_pictures, 3, height, width]`, uint8, and how often to show each, summing
+        to 1.
 
     Raises:
-        DataError: a file or a row cannot be read.
-        PictureError: a row holds no usable picture.
+        DataError: a source cannot be opened or holds no picture.
     """
-    progress = progress or SilentProgress()
-    sources = [
-        ParquetSource(
-            file.path, picture_column=file.column, filters=file.filters, balance=file.balance
-        )
-        for file in files
-    ]
-    total = sum(source.num_rows for source in sources)
-    pictures = np.empty((total, 3, side, side), dtype=np.uint8)
-    weights = []
-    done = 0
-    for file, source in zip(files, sources, strict=True):
-        turns = []
+    size = spec.sizes[0]
+    pictures: list[npt.NDArray[np.uint8]] = []
+    weights: list[float] = []
+    for number, item in enumerate(sources):
+        source = item.source.open()
+        turns: list[float] = []
         for index in range(source.num_rows):
-            picture = source.row(index).picture
-            assert picture is not None, "a source of pictures gave a row without one"
-            array = to_array(open_picture(picture), (side, side), "pad")
-            pictures[done] = rearrange((array * 255).round(), "h w c -> c h w")
+            try:
+                picture = source.row(index).picture
+                if picture is None:
+                    continue
+                array = to_array(open_picture(picture), size, spec.resize)
+            except (DataError, PictureError) as error:
+                progress.note(f"picture left out: {error}")
+                continue
+            pictures.append(rearrange((array * 255).round().astype(np.uint8), "h w c -> c h w"))
             turns.append(1 / source.share(index).size)
-            done += 1
-            if done % 500 == 0:
-                progress.update(0.0, f"read {done:,} of {total:,} pictures")
-        weights.append(torch.tensor(turns) * (file.weight / sum(turns)))
-    shares = torch.cat(weights)
-    return torch.from_numpy(pictures), shares / shares.sum()
+            share = (number + index / source.num_rows) / len(sources)
+            progress.update(share, f"{len(pictures):,} pictures read")
+        if not turns:
+            raise DataError(f"source {number} holds no picture that can be read")
+        weights += [item.weight * turn / sum(turns) for turn in turns]
+    shares = torch.tensor(weights)
+    return torch.from_numpy(np.stack(pictures)), shares / shares.sum()
 
 
 def is_tokenizer_finished(config: TokenizerTrainConfig) -> bool:
@@ -132,7 +138,7 @@ def train_tokenizer(
         raise PluginError(f"the visual tokenizer {config.tokenizer} has nothing to train")
     progress = progress or SilentProgress()
     trainer = _TokenizerTrainer(config, plugin.untrained(config.settings, seed=config.seed))
-    pictures, weights = load_pictures(config.pictures, config.side, progress)
+    pictures, weights = load_pictures(config.sources, trainer.tokenizer.spec, progress)
     with stop_signals() as stop:
         return trainer.run(pictures, weights, stop, progress)
 
@@ -258,7 +264,8 @@ class _TokenizerTrainer:
         if reach:
             down, right = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
             padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
-            images = padded[..., down : down + config.side, right : right + config.side]
+            height, width = images.shape[-2:]
+            images = padded[..., down : down + height, right : right + width]
         return images.contiguous(memory_format=torch.channels_last)
 
     def _note_codes(self, codes: Tensor, seen: Tensor) -> None:

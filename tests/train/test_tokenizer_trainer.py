@@ -20,7 +20,8 @@ from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.testing import draw_picture
 from mmgen.train.progress import SilentProgress
 from mmgen.train.records import read_records
-from mmgen.train.tokenizer_config import PictureFile, TokenizerTrainConfig
+from mmgen.train.sources import ParquetConfig, WeightedSource
+from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.train.tokenizer_trainer import (
     is_tokenizer_finished,
     load_pictures,
@@ -58,8 +59,7 @@ def config(pack: Path, tmp_path: Path) -> TokenizerTrainConfig:
     return TokenizerTrainConfig(
         tokenizer="fsq",
         settings=SMALL,
-        pictures=(PictureFile(path=pack, filters={"split": ("train",)}),),
-        side=16,
+        sources=(WeightedSource(source=source(pack, "train")),),
         output=tmp_path / "run",
         num_steps=12,
         batch_size=4,
@@ -83,6 +83,10 @@ class StopAfter(SilentProgress):
 def weights(config: TokenizerTrainConfig) -> str:
     tokenizer = load_visual_tokenizer_class("fsq").load(config.output / "tokenizer")
     return tokenizer.fingerprint
+
+
+def source(pack: Path, split: str) -> ParquetConfig:
+    return ParquetConfig(path=pack, picture_column="image", filters={"split": (split,)})
 
 
 def test_training_lowers_the_loss(config: TokenizerTrainConfig) -> None:
@@ -123,11 +127,13 @@ def test_a_plugin_without_weights_is_refused(config: TokenizerTrainConfig) -> No
 
 
 def test_pictures_of_one_family_share_their_weight(pack: Path) -> None:
-    files = [
-        PictureFile(path=pack, balance=("family",), weight=3),
-        PictureFile(path=pack, filters={"split": ("val",)}),
+    families = ParquetConfig(path=pack, picture_column="image", balance=("family",))
+    sources = [
+        WeightedSource(source=families, weight=3),
+        WeightedSource(source=source(pack, "val")),
     ]
-    pictures, shares = load_pictures(files, 16)
+    spec = load_visual_tokenizer_class("fsq").untrained(SMALL, seed=0).spec
+    pictures, shares = load_pictures(sources, spec, SilentProgress())
     assert pictures.shape == (16, 3, 16, 16) and pictures.dtype == torch.uint8
     assert shares[:12].sum().item() == pytest.approx(0.75)
     assert shares[4:12].sum().item() == pytest.approx(shares[0].item())
@@ -145,7 +151,7 @@ def test_the_loss_is_zero_for_equal_pictures_and_sees_edges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("num_steps", 0), ("lr", 0.0), ("max_shift", 16), ("ema_decay", 1.0)]
+    ("field", "value"), [("num_steps", 0), ("lr", 0.0), ("max_shift", -1), ("ema_decay", 1.0)]
 )
 def test_impossible_settings_are_refused(
     config: TokenizerTrainConfig, field: str, value: float

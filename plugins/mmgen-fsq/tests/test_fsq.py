@@ -30,9 +30,7 @@ def small() -> FsqTokenizer:
     return FsqTokenizer.untrained(SMALL, seed=3)
 
 
-def picture(
-    height: int, width: int, seed: int = 0
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def picture(height: int, width: int, seed: int = 0) -> Picture:
     return np.random.default_rng(seed).random((height, width, 3), dtype=np.float32)
 
 
