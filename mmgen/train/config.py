@@ -154,6 +154,9 @@ class TokenizerSource:
     """The plugin."""
     path: Path | None = None
     """Directory of settings and weights; none for one that its distribution carries."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Picture sizes `(height, width)` that a new vocabulary has, the default first; without any,
+    the tokenizer's default one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,48 @@
+"""`mmgen train` and `mmgen recipes` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mmgen.cli.train import recipes, train
+from mmgen.errors import PluginError, RecipeError
+
+
+def test_show_prints_what_overrides_take() -> None:
+    arguments = ["show", "recipes.debug:debug", "decoder.optim.lr=0.25", "output=there"]
+    result = CliRunner().invoke(recipes, arguments, catch_exceptions=False)
+    lines = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    assert result.exit_code == 0
+    assert lines["decoder.optim.lr"] == "0.25"
+    assert lines["decoder.optim.betas"] == "0.9,0.95"
+    assert lines["decoder.max_minutes"] == "none"
+    assert lines["prepare.output"] == str(Path("there") / "shards")
+
+
+def test_list_names_installed_recipes() -> None:
+    result = CliRunner().invoke(recipes, ["list", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert all(
+        {"name", "distribution"} <= set(json.loads(line)) for line in result.stdout.splitlines()
+    )
+
+
+def test_training_tells_what_was_finished(tmp_path: Path) -> None:
+    arguments = ["recipes.debug:debug", f"output={tmp_path}"]
+    small = ["text_tokenizer.num_ids=300", "decoder.decoder.vocab_size=640"]
+    result = CliRunner().invoke(train, [*arguments, *small, "decoder.num_steps=0"])
+    assert isinstance(result.exception, RecipeError)
+    assert "num_steps must be 1 or more" in str(result.exception)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "error"), [("no-such", PluginError), ("nowhere:x", RecipeError)]
+)
+def test_unknown_recipes(recipe: str, error: type[Exception]) -> None:
+    result = CliRunner().invoke(train, [recipe])
+    assert isinstance(result.exception, error)
