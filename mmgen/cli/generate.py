@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmgen.cli.lines import complain, one_line, printable, progress_bar, shortened
 from mmgen.errors import MmgenError, SettingsError
 
 if TYPE_CHECKING:
@@ -103,7 +102,12 @@ def generate(
         raise SettingsError(f"-n must be 1 or more, got {number_wanted}")
     provenance: Provenance | None = None
     if source is not None:
-        fixed = {"-n": number, "--guidance": guidance, "--size": size, "--seed": seed}
+        fixed: dict[str, object] = {
+            "-n": number,
+            "--guidance": guidance,
+            "--size": size,
+            "--seed": seed,
+        }
         fixed |= {f"--{name.replace('_', '-')}": value for name, value in sampling.items()}
         fixed |= {"--tokenizer": tokenizer, "PROMPT": prompts or None}
         given = [name for name, value in fixed.items() if value is not None]
@@ -186,19 +190,26 @@ class _Drawing:
         if sampling:
             merged = _merged(sampling, session.checkpoint.generation.image)
             requests = [replace(request, sampling=merged) for request in requests]
-        with _progress("drawing", len(jobs)) as advance:
+        with progress_bar("drawing", len(jobs)) as bar:
             for event in session.draw_many(requests):
                 match event:
                     case ImageProgress():
-                        advance(1 / event.num_codes)
+                        bar.advance(1 / event.num_codes)
                     case ImageFinished():
                         request, path = jobs[event.index]
-                        try:
-                            self._save(event, request.prompt, path, name, session)
-                        except MmgenError as error:
-                            self._report(request.prompt, error)
+                        with bar.aside():
+                            self._finish(event, request.prompt, path, name, session)
                     case TurnFailed():
-                        self._report(requests[event.index].prompt, event.error)
+                        with bar.aside():
+                            self._report(requests[event.index].prompt, event.error)
+
+    def _finish(
+        self, image: ImageFinished, prompt: str, path: Path, model: str, session: Session
+    ) -> None:
+        try:
+            self._save(image, prompt, path, model, session)
+        except MmgenError as error:
+            self._report(prompt, error)
 
     def _save(
         self, image: ImageFinished, prompt: str, path: Path, model: str, session: Session
@@ -261,9 +272,9 @@ class _Drawing:
             return
         self._refused.add(prompt)
         if self._as_json:
-            click.echo(json.dumps({"prompt": _shortened(prompt), "error": _one_line(error)}))
+            click.echo(json.dumps({"prompt": shortened(prompt), "error": one_line(error)}))
         else:
-            _complain(_shortened(prompt), error)
+            complain(shortened(prompt), error)
 
 
 @click.command()
@@ -313,7 +324,7 @@ def caption(
         requests = [replace(request, sampling=merged) for request in requests]
     answers: dict[int, str | MmgenError] = {}
     num_printed, has_failed = 0, False
-    with _progress("looking", len(images)) as advance:
+    with progress_bar("looking", len(images)) as bar:
         for event in session.run(requests):
             if isinstance(event, TurnFinished):
                 answers[event.index] = event.text
@@ -322,9 +333,10 @@ def caption(
                 has_failed = True
             else:
                 continue
-            advance(1)
+            bar.advance(1)
             while num_printed in answers:
-                _print_answer(images[num_printed], answers.pop(num_printed), as_json)
+                with bar.aside():
+                    _print_answer(images[num_printed], answers.pop(num_printed), as_json)
                 num_printed += 1
     ctx.exit(1 if has_failed else 0)
 
@@ -332,13 +344,13 @@ def caption(
 def _print_answer(image: str, answer: str | MmgenError, as_json: bool) -> None:
     if isinstance(answer, MmgenError):
         if as_json:
-            click.echo(json.dumps({"input": image, "error": _one_line(answer)}))
+            click.echo(json.dumps({"input": image, "error": one_line(answer)}))
         else:
-            _complain(None, answer)
+            complain(None, answer)
     elif as_json:
         click.echo(json.dumps({"input": image, "caption": answer.strip()}))
     else:
-        click.echo(_printable(answer))
+        click.echo(printable(answer))
 
 
 def _prompts(arguments: Sequence[str]) -> list[str]:
@@ -371,36 +383,3 @@ def _merged(given: dict[str, Any], defaults: Any) -> SamplingParams:
 
     fields = ("temperature", "top_k", "top_p")
     return SamplingParams(**{name: getattr(defaults, name) for name in fields} | given)
-
-
-@contextmanager
-def _progress(label: str, total: float) -> Iterator[Callable[[float], None]]:
-    """Give a function that moves a progress bar, shown where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda amount: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda amount: bar.advance(task, amount)
-
-
-def _printable(text: str) -> str:
-    """Return text as one line without anything that could command a terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()
-
-
-def _one_line(error: MmgenError) -> str:
-    return _printable(" ".join(str(error).split()))
-
-
-def _shortened(prompt: str) -> str:
-    clean = _printable(prompt.encode("utf-8", errors="replace").decode("utf-8"))
-    return clean if len(clean) <= 60 else f"{clean[:59]}…"
-
-
-def _complain(what: str | None, error: MmgenError) -> None:
-    place = f"{what}: " if what else ""
-    click.echo(f"mmgen: error: {place}{_one_line(error)}", err=True)

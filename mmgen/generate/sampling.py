@@ -34,7 +34,9 @@ class SamplingRows:
     top_p: torch.Tensor | None
     """Probability kept in each row; None when no row limits it."""
     largest_k: int | None
-    """How many of the best ids suffice for every row; None when some row needs all of them."""
+    """How many of the best ids a look at the limits needs; None for all of them."""
+    num_candidates: int | None
+    """How many of the best ids may be chosen at most; None when some row has no top-k."""
 
     @classmethod
     def stack(
@@ -63,6 +65,7 @@ class SamplingRows:
             if has_p
             else None,
             largest_k=None if unlimited else max((k for k in limits if k is not None), default=0),
+            num_candidates=max((k or 0 for k in limits), default=0) if all(limits) else None,
         )
 
 
@@ -85,7 +88,7 @@ def hash_ids(seeds: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor) -> tor
     Args:
         seeds: int64 `[rows, 1]`.
         steps: int64 `[rows, 1]`, the place of the id in its span.
-        ids: int64 `[ids]`.
+        ids: int64 `[ids]`, or `[rows, ids]` where they differ.
     """
     keys = _mix(_mix(seeds * _STRIDE) + steps * _STRIDE)
     return _mix(keys + ids * _STRIDE)
@@ -99,10 +102,10 @@ def gumbel_noise(seeds: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor) ->
         steps: see `hash_ids`.
         ids: see `hash_ids`.
     """
-    # 52 bits and a half: exact in float64, and never 0 or 1.
     bits = hash_ids(seeds, steps, ids).bitwise_right_shift_(12).bitwise_and_((1 << 52) - 1)
-    uniform = bits.to(torch.float64).add_(0.5).mul_(2.0**-52)
-    return uniform.log_().neg_().log_().neg_().to(torch.float32)
+    # Small shares become large noise, and are exact; the largest stay below 1.
+    share = bits.to(torch.float32).add_(0.5).mul_(2.0**-52).clamp_(max=1 - 2.0**-24)
+    return share.neg_().log1p_().neg_().log_().neg_()
 
 
 def keep_top(logits: torch.Tensor, rows: SamplingRows) -> torch.Tensor:
@@ -151,9 +154,13 @@ def sample(
         steps: int64 `[rows, 1]`, the place of the id in its span.
         rows: the settings of each row.
     """
+    candidates = rows.num_candidates
+    if candidates is not None and 4 * candidates <= logits.shape[1]:
+        logits, places = logits.topk(candidates, dim=1)
+        ids = ids[places]
     noise = gumbel_noise(rows.seeds, steps, ids)
-    scores = torch.addcmul(keep_top(logits, rows), noise, rows.temperatures)
-    return ids[scores.argmax(dim=1)]
+    best = torch.addcmul(keep_top(logits, rows), noise, rows.temperatures).argmax(dim=1)
+    return ids[best] if ids.ndim == 1 else ids.gather(1, best.unsqueeze(1)).squeeze(1)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from mmgen.generate.requests import (
     check_prompt,
 )
 from mmgen.generate.torch_engine import TorchEngine
-from mmgen.generate.turn import TurnInProgress, TurnSettings
+from mmgen.generate.turn import TurnInProgress, TurnSettings, check_room
 from mmgen.pictures import PictureSource
 from mmgen.visual_tokenizer import Layout, Parts
 
@@ -221,6 +221,8 @@ class Session:
             *self.codec.encode_prompt(document),
             *self.codec.grammar.image_header(name, layout),
         ]
+        num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
+        check_room(len(prompt_ids), num_codes, self.engine.context_length)
         settings = self._settings(
             seed=request.seed,
             guidance_scale=request.guidance_scale,

@@ -28,7 +28,27 @@ from mmgen.generate.events import (
 from mmgen.grammar import GrammarState
 from mmgen.visual_tokenizer import Codes, Layout
 
-__all__ = ["TurnInProgress", "TurnSettings"]
+__all__ = ["TurnInProgress", "TurnSettings", "check_room"]
+
+
+def check_room(num_prompt_ids: int, num_codes: int, context_length: int) -> None:
+    """Refuse a prompt that leaves too little of the context.
+
+    Args:
+        num_codes: codes of a picture that must follow; 0 where an answer in words follows.
+    """
+    total = num_prompt_ids + max(num_codes, 1)
+    if total <= context_length:
+        return
+    if num_codes:
+        raise SettingsError(
+            f"the prompt takes {num_prompt_ids} tokens and the picture {num_codes}, {total} of "
+            f"the {context_length} that fit; shorten the prompt"
+        )
+    raise SettingsError(
+        f"the prompt takes {num_prompt_ids} tokens of the {context_length} that fit, which leaves "
+        "no room for an answer; shorten it"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +98,7 @@ class TurnInProgress:
         Raises:
             SettingsError: the prompt and the span do not fit the context.
         """
+        check_room(len(prompt_ids), 0, context_length)
         self.index = index
         self.end: TurnEnd | None = None
         self._codec = codec
@@ -251,12 +272,7 @@ class TurnInProgress:
         state = self._state.image
         assert state is not None, "an image whose codes are counted has a layout"
         ranges = self._codec.grammar.code_ranges(state.name, state.layout)
-        if num_codes > self._num_left:
-            raise SettingsError(
-                f"the prompt takes {len(self._ids)} tokens and the picture {num_codes}, "
-                f"{len(self._ids) + num_codes} of the {self._context_length} that fit; "
-                "shorten the prompt"
-            )
+        check_room(len(self._ids), num_codes, self._context_length)
         request = self._request(
             constraint=Constraint(tuple((ids,) for ids in ranges)),
             max_ids=num_codes,
@@ -286,11 +302,6 @@ class TurnInProgress:
         sampling: SamplingParams,
         stop_ids: frozenset[int] = frozenset(),
     ) -> SpanRequest:
-        if max_ids < 1:
-            raise SettingsError(
-                f"the prompt takes {len(self._ids)} tokens of the {self._context_length} that "
-                "fit, which leaves no room for an answer; shorten it"
-            )
         seed = _span_seed(self._settings.seed, self._num_spans)
         self._num_spans += 1
         return SpanRequest(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from mmgen.cli.drawings import parse_size, plan_paths, slug
 from mmgen.cli.generate import caption, generate
 from mmgen.errors import CheckpointError, MmgenError, OutputError, PluginError, SettingsError
 from mmgen.model import Decoder, DecoderConfig, init_weights
-from mmgen.pictures import read_metadata, save_png
+from mmgen.pictures import open_picture, read_metadata, save_png
 from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.text_tokenizer import train_bpe
 from mmgen.visual_tokenizer import Grid
@@ -85,7 +87,7 @@ def refused(result: Result, kind: type[MmgenError]) -> str:
 def test_one_picture_with_its_story(model: str) -> None:
     result = draw("a red fox", "-o", "fox.png", "--seed", "5", "--model", model, "--top-k", "9")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "fox.png\n", "")
-    assert Image.open("fox.png").size == (32, 32)
+    assert open_picture(Path("fox.png")).size == (32, 32)
     story = read_metadata(Path("fox.png"))
     assert (story["prompt"], story["seed"], story["model"]) == ("a red fox", "5", model)
     assert json.loads(story["settings"]) == {
@@ -108,7 +110,7 @@ def test_from_repeats_bit_for_bit(model: str) -> None:
     assert (again.exit_code, again.stderr) == (0, "")
     assert Path("again.png").read_bytes() == Path("all/foxes-2.png").read_bytes()
     assert Path("all/foxes-1.png").read_bytes() != Path("all/foxes-2.png").read_bytes()
-    assert Image.open("again.png").size == (96, 64)
+    assert open_picture(Path("again.png")).size == (96, 64)
 
 
 def test_a_random_seed_is_recorded(model: str) -> None:
@@ -124,7 +126,7 @@ def test_from_follows_the_record_where_arithmetic_differs(model: str) -> None:
     story = read_metadata(Path("a.png"))
     codes = json.loads(story["codes"])
     codes[3] = [(codes[3][0] + 1) % 256]
-    save_png(Image.open("a.png"), Path("b.png"), story | {"codes": json.dumps(codes)})
+    save_png(open_picture(Path("a.png")), Path("b.png"), story | {"codes": json.dumps(codes)})
     result = draw("--from", "b.png", "-o", "c.png")
     assert result.exit_code == 0
     assert "draws 1 of 16 codes otherwise; the recorded ones are shown" in result.stderr
@@ -157,7 +159,7 @@ def test_from_needs_a_picture_of_ours(model: str) -> None:
     assert "does not say how it was drawn (it lacks prompt, seed" in message
     draw("a fox", "-o", "a.png", "--model", model)
     story = read_metadata(Path("a.png")) | {"settings": "[]"}
-    save_png(Image.open("a.png"), Path("bad.png"), story)
+    save_png(open_picture(Path("a.png")), Path("bad.png"), story)
     assert "damaged metadata" in refused(draw("--from", "bad.png"), SettingsError)
 
 
@@ -252,6 +254,23 @@ def test_a_failed_save_leaves_no_half_file(model: str) -> None:
         draw("fox", "bear", "-o", "out", "--model", model), OutputError
     )
     assert [path.name for path in Path("out").iterdir()] == ["002-bear.png"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_the_picture(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    generate.main(["fox", "-o", "fox.png", "--model", model], standalone_mode=False)
+    path, *rows = out.getvalue().splitlines()
+    assert path == "fox.png"
+    assert len(rows) == 16 and all(row.count("▀") == 32 for row in rows)
+    assert "drawing" in err.getvalue()
 
 
 def test_no_file_is_overwritten_without_being_named(model: str) -> None:

@@ -129,6 +129,22 @@ def test_limits_do_not_depend_on_neighbours() -> None:
         assert torch.equal(keep_top(logits[row : row + 1], stack(one)).isfinite()[0], together[row])
 
 
+def test_few_candidates_are_chosen_from_as_from_all() -> None:
+    logits = torch.randn(6, 400, generator=torch.Generator().manual_seed(2))
+    ids, steps = torch.arange(1000, 1400), torch.arange(6).unsqueeze(1)
+    params = [SamplingParams(top_k=3 + row, top_p=0.9 if row % 2 else None) for row in range(6)]
+    rows = stack(*params)
+    assert rows.num_candidates == 8
+    beside_unlimited = stack(*params, SamplingParams())
+    chosen = sample(logits, ids, steps, rows)
+    more = sample(
+        torch.cat([logits, logits[:1]]), ids, torch.cat([steps, steps[:1]]), beside_unlimited
+    )
+    assert torch.equal(chosen, more[:6])
+    ranks = (logits > logits.gather(1, (chosen - 1000).unsqueeze(1))).sum(1)
+    assert (ranks < torch.arange(3, 9)).all()
+
+
 def test_guidance_reaches_beyond_the_condition() -> None:
     conditional, blank = torch.tensor([[1.0, 2.0], [1.0, 2.0]]), torch.tensor([[0.0, 4.0]])
     guided = guide(conditional, blank.expand(2, -1), torch.tensor([[3.0], [1.0]]))

@@ -25,6 +25,7 @@ from mmgen.generate.events import (
 from mmgen.generate.requests import CaptionRequest, ChatRequest, DrawRequest
 from mmgen.generate.session import Session, open_session
 from mmgen.grammar import ImageSpan
+from mmgen.pictures import PictureSource
 from mmgen.visual_tokenizer import Grid
 
 Kind = TypeVar("Kind")
@@ -164,7 +165,12 @@ def test_more_requests_than_rows(model_path: Path) -> None:
 
 def test_captions_come_for_each_picture(session: Session, tmp_path: Path) -> None:
     fox().save(tmp_path / "fox.png")
-    pictures = [tmp_path / "fox.png", tmp_path / "none.png", fox(), fox(80, 80)]
+    pictures: list[PictureSource] = [
+        tmp_path / "fox.png",
+        tmp_path / "none.png",
+        fox(),
+        fox(80, 80),
+    ]
     events = list(session.caption_many(pictures, seed=3))
     answers = {event.index: event for event in only(events, TurnFinished)}
     assert set(answers) == {0, 2, 3}
@@ -258,9 +264,10 @@ def test_text_cut_inside_a_character_is_not_lost(model_path: Path, session: Sess
 def test_no_picture_is_begun_that_does_not_fit(session: Session) -> None:
     marker = session.codec.vocabulary.tokenizer("palette").marker_id
 
-    def may_draw(words: str, **limits: int) -> bool:
+    def may_draw(words: str, max_images: int = 1) -> bool:
         document = Document(turns=(Turn("user", (Text(words),)),))
-        span = session.begin(0, ChatRequest(document=document, seed=0, **limits)).span
+        request = ChatRequest(document=document, seed=0, max_images=max_images)
+        span = session.begin(0, request).span
         return span.constraint.allows(marker)
 
     assert may_draw("hi")
