@@ -37,6 +37,7 @@ FREE_ON_RESUME = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "log_every",
+        "curves",
         "output",
         "data.eval_batches",
         "data.rows_at_once",
@@ -233,6 +234,8 @@ class TrainConfig(AbstractStage):
     """Saved states kept, the newest."""
     log_every: int = 10
     """Steps between log records."""
+    curves: Literal["on", "off"] = "on"
+    """Whether loss curves are drawn as a picture when the state is saved."""
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "checkpoint_every", "keep_checkpoints", "log_every"):

@@ -19,7 +19,7 @@ from mmgen.train.state import write_atomically
 
 __all__ = ["Record", "RunRecords", "draw_curves", "read_records"]
 
-Record: TypeAlias = Mapping[str, float | int | str]
+Record: TypeAlias = Mapping[str, Any]
 """One line of the log: `kind` is `train` or `eval`, `step` counts steps done, the rest numbers."""
 
 _SECONDS_BETWEEN_DRAWINGS = 60.0
@@ -94,7 +94,8 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw training and evaluation curves into a PNG."""
     # The figure class alone: pyplot would choose a window system and keep global state.
     figure_module = import_module("matplotlib.figure")
-    figure = figure_module.Figure(figsize=(12, 3.2 * 2), layout="constrained")
+    figure = figure_module.Figure(figsize=(12, 7))
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.07, top=0.95, hspace=0.3, wspace=0.15)
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         for kind, style in (("train", "-"), ("eval", "o-")):
             points = [

@@ -34,8 +34,8 @@ from mmgen.train.state import (
     restore_state,
     save_state,
 )
+from mmgen.train.stopping import stop_signals
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from mmgen.train.trainer import stop_signals
 from mmgen.visual_tokenizer import (
     AbstractVisualTokenizer,
     TrainingOutput,

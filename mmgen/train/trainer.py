@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -50,6 +48,7 @@ from mmgen.train.state import (
     save_state,
     write_atomically,
 )
+from mmgen.train.stopping import stop_signals
 
 __all__ = ["OnSample", "TrainResult", "Trainer", "is_finished", "train"]
 
@@ -183,10 +182,12 @@ class Trainer:
                         on_sample(self.decoder, self.step)
                 if self._is_due(config.checkpoint_every) and not is_last:
                     self.save()
-                    records.draw_now_and_then()
+                    if config.curves == "on":
+                        records.draw_now_and_then()
                 mark += time.monotonic() - pause
             self.save()
-            records.draw()
+            if config.curves == "on":
+                records.draw()
         finally:
             self.progress.end()
             records.close()
@@ -347,26 +348,6 @@ class Trainer:
         kind = str(self.dtype).removeprefix("torch.")
         begun = f"from step {self.step}" if self.step else "from the start"
         return f"decoder of {millions:.1f}M parameters, {kind} on {self.device.type}, {begun}"
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    former = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _split(batch: Batch, rows: int) -> Iterator[Batch]:

@@ -105,5 +105,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         eval_every=6,
         checkpoint_every=4,
         log_every=2,
+        curves="off",
+        compile="off",
     )
     return World(root=root, vocabulary=vocabulary, text_tokenizer=tokenizer, config=config)

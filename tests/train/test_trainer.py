@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from mmgen.train.measure import Tally
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.records import read_records
 from mmgen.train.state import latest_state
-from mmgen.train.trainer import Trainer, is_finished, stop_signals, train
+from mmgen.train.trainer import Trainer, is_finished, train
 from tests.train.conftest import World
 
 
@@ -84,7 +83,7 @@ def test_a_killed_run_goes_on_from_its_last_state(world: World, tmp_path: Path) 
 
 
 def test_it_learns_and_reports_each_modality(world: World, tmp_path: Path) -> None:
-    train(replace(world.config, num_steps=40, output=tmp_path))
+    train(replace(world.config, num_steps=40, curves="on", output=tmp_path))
     records = read_records(tmp_path / "log.jsonl")
     trained = [record for record in records if record["kind"] == "train"]
     assert trained[-1]["loss_image"] < 0.5 * trained[0]["loss_image"]
@@ -185,27 +184,6 @@ def test_divergence_is_an_error(world: World, tmp_path: Path) -> None:
         trainer.decoder.norm.weight.fill_(float("inf"))
     with pytest.raises(SettingsError, match="diverged"):
         trainer.take_step(1e-3, Tally.empty())
-
-
-def test_signals_are_given_back(world: World) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with stop_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(1)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_thread_trains_without_signals() -> None:
-    seen: list[bool] = []
-
-    def work() -> None:
-        with stop_signals() as stop:
-            seen.append(stop.is_set())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [False]
 
 
 def test_the_config_lies_beside_the_run(world: World, tmp_path: Path) -> None:
