@@ -7,13 +7,14 @@ photographs, and `stories/stories.parquet` with texts to learn English from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmgen.checkpoint import GenerationDefaults, SamplingDefaults
 from mmgen.data.augment import Augmentation
 from mmgen.data.prepare import PrepareConfig
 from mmgen.model import DecoderConfig
+from mmgen.plugins import load_model_path
 from mmgen.train.config import (
     DataConfig,
     ExportConfig,
@@ -29,7 +30,7 @@ from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.visual_tokenizer import Grid
 from mmgen.vocabulary import Vocabulary
 
-__all__ = ["Mini", "mini"]
+__all__ = ["Mini", "MiniMore", "mini", "mini_more"]
 
 _NUM_TEXT_IDS = 2048
 _NUM_CODES = 4375
@@ -143,6 +144,39 @@ def mini(
                 "a slice of pizza",
             ),
             checkpoint_every=150,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiniMore(Pipeline):
+    """The stages of training the shipped model further."""
+
+    prepare: PrepareStage
+    """Pictures and words to shards, with the shipped tokenizers."""
+    decoder: TrainConfig
+    """The decoder, from the shipped weights on."""
+
+
+def mini_more(
+    *, data: Path, output: Path = Path("runs/mini-more"), decoder_minutes: float = 120.0
+) -> MiniMore:
+    """Return a run that trains the installed `mini` further, with its own tokenizers.
+
+    Args:
+        data: directory of the packs.
+        output: directory of everything that the run writes.
+        decoder_minutes: of training.
+    """
+    run = mini(data=data, output=output, decoder_minutes=decoder_minutes)
+    text = load_model_path("mini")
+    fsq = TokenizerSource(name="fsq")
+    return MiniMore(
+        prepare=replace(run.prepare, text_tokenizer=text, visual_tokenizers=(fsq,)),
+        decoder=replace(
+            run.decoder,
+            start_from="mini",
+            export=replace(run.decoder.export, text_tokenizer=text, visual_tokenizers=(fsq,)),
         ),
     )
 

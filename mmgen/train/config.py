@@ -208,6 +208,8 @@ class TrainConfig(AbstractStage):
     max_minutes: float | None = None
     """Wall-clock budget over all resumptions; the schedule then follows whichever of clock and
     steps is further on, and the run cannot be repeated bit for bit."""
+    start_from: str | None = None
+    """Checkpoint, by name or directory, whose weights the run begins with; none for fresh ones."""
     image_loss_weight: float = 1.0
     """Weight of a picture's ids in the loss; other ids have 1."""
     z_loss: float = 0.0

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mmgen.data import Batch, PackedLoader
 from mmgen.errors import OutputError, SettingsError
-from mmgen.model import Decoder, init_weights
+from mmgen.model import Decoder
 from mmgen.text_tokenizer import load_text_tokenizer
 from mmgen.train.config import TrainConfig
 from mmgen.train.export import export_decoder, load_vocabulary
@@ -39,6 +39,7 @@ from mmgen.train.precision import (
 )
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.records import RunRecords
+from mmgen.train.start import start_weights
 from mmgen.train.state import (
     Counters,
     check_same_config,
@@ -121,7 +122,7 @@ class Trainer:
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
         self.decoder = Decoder(config.decoder)
-        init_weights(self.decoder, config.seed)
+        start_weights(self.decoder, config, self.vocabulary)
         self.decoder.to(self.device)
         self.optimizers = build_optimizers(self.decoder, config.optim)
         self.averaged: dict[str, Tensor] = {}
