@@ -57,11 +57,36 @@ def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if is_tall else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
-    a, b, c = _COEFFICIENTS
-    for _ in range(num_iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    if x.shape[2] >= 2 * x.shape[1]:
+        x = _turned_by_gram(x, num_iterations)
+    else:
+        for _ in range(num_iterations):
+            x = _polynomial(x @ x.mT) @ x
     return x.mT if is_tall else x
+
+
+def _turned_by_gram(x: Tensor, num_iterations: int) -> Tensor:
+    """Iterate on the small square `x @ x.mT` alone, and apply what came of it to the wide `x`.
+
+    Equal to the plain iteration but for rounding, and half its work where `x` is four times as
+    wide as high.
+    """
+    gram = x @ x.mT
+    factor = _polynomial(gram)
+    turn = factor
+    for _ in range(num_iterations - 1):
+        gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        turn = factor @ turn
+    return turn @ x
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    """Return `a + b gram + c gram²`, `[count, rows, rows]`."""
+    a, b, c = _COEFFICIENTS
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=1, dim2=2).add_(a)
+    return result
 
 
 class Muon(torch.optim.Optimizer):

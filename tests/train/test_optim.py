@@ -66,6 +66,15 @@ def test_orthogonalised_matrices_keep_directions_and_even_out_sizes(
     assert off.abs().max() < 1e-4
 
 
+def test_the_short_cut_for_wide_matrices_changes_nothing() -> None:
+    wide = torch.randn(2, 16, 64, generator=torch.Generator().manual_seed(0))
+    # Padding with zero rows makes a square matrix, which takes the plain way.
+    square = torch.cat([wide, torch.zeros(2, 48, 64)], dim=1)
+    torch.testing.assert_close(
+        orthogonalised(wide), orthogonalised(square)[:, :16], rtol=1e-4, atol=1e-5
+    )
+
+
 def test_parts_of_one_parameter_move_as_separate_matrices() -> None:
     generator = torch.Generator().manual_seed(0)
     start, gradient = (torch.randn(24, 16, generator=generator) for _ in range(2))
