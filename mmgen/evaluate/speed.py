@@ -5,7 +5,7 @@ A start is measured from outside, in a process of its own, since that is what a 
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import tempfile
@@ -25,6 +25,16 @@ __all__ = ["Start", "measure_starts", "start_command", "tokenizer_speeds"]
 
 BATCH_SIZES = (1, 64)
 MIB = 1024 * 1024
+# A new process inherits the peak of the one that started it, so a small one stands in between.
+WATCHER = """\
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+process.returncode = os.waitstatus_to_exitcode(status)
+seconds = time.perf_counter() - start
+print(json.dumps([seconds, process.returncode, usage.ru_maxrss]))
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +107,13 @@ def start_command(name: str, command: Sequence[str], *, num_runs: int) -> Start:
 
 def _run_once(command: Sequence[str]) -> tuple[float, float]:
     """Return wall seconds and the peak of resident memory in MiB."""
-    with tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        # The status was collected here, so that the process object must be told of it.
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            raise EngineError(
-                f"{' '.join(command)} ended with {process.returncode}: {said[-1] if said else '-'}"
-            )
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return seconds, peak / MIB
+    watcher = [sys.executable, "-I", "-S", "-c", WATCHER, *command]
+    done = subprocess.run(watcher, capture_output=True, text=True, check=True)
+    seconds, status, peak = json.loads(done.stdout)
+    if status != 0:
+        said = done.stderr.strip().splitlines()
+        raise EngineError(f"{' '.join(command)} ended with {status}: {said[-1] if said else '-'}")
+    return seconds, peak * (1 if sys.platform == "darwin" else 1024) / MIB
 
 
 def _median_seconds(work: Callable[[int], object], num: int, budget: float) -> float:

@@ -32,6 +32,12 @@ def test_a_start_has_a_duration_and_a_memory_peak() -> None:
     assert 64 < start.peak_mib < 1024
 
 
+def test_the_memory_of_whoever_measures_does_not_count() -> None:
+    ballast = bytearray(256 << 20)
+    start = start_command("nothing", [sys.executable, "-I", "-S", "-c", "pass"], num_runs=1)
+    assert start.peak_mib < 64 < len(ballast) / 2**20
+
+
 def test_a_command_that_fails_is_an_error_with_its_last_words() -> None:
     code = "import sys; sys.exit('first\\nno such model')"
     with pytest.raises(EngineError, match="ended with 1: no such model"):
