@@ -46,3 +46,45 @@ def test_training_tells_what_was_finished(tmp_path: Path) -> None:
 def test_unknown_recipes(recipe: str, error: type[Exception]) -> None:
     result = CliRunner().invoke(train, [recipe])
     assert isinstance(result.exception, error)
+
+
+STOPPING = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmgen.train.stage import AbstractStage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once(AbstractStage):
+    output: Path
+    stops: bool
+
+    @property
+    def title(self):
+        return "one file"
+
+    @property
+    def is_finished(self):
+        return self.output.exists()
+
+    def run(self, progress):
+        if not self.stops:
+            self.output.touch()
+        return not self.stops
+
+
+def once(*, output: Path, stops: bool = False):
+    return Once(output=output, stops=stops)
+"""
+
+
+def test_a_stopped_run_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_recipes.py").write_text(STOPPING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["my_recipes:once", f"output={tmp_path / 'made'}"]
+    stopped = CliRunner().invoke(train, [*arguments, "stops=true"])
+    assert stopped.exit_code == 130 and stopped.stdout == ""
+    assert f"continue with: mmgen train my_recipes:once output={tmp_path}" in stopped.stderr
+    assert CliRunner().invoke(train, arguments).stderr.endswith("done: run\n")
+    assert "everything was finished before" in CliRunner().invoke(train, arguments).stderr
