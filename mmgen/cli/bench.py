@@ -64,11 +64,19 @@ def bench_generate(
             f"{speed.seconds:.2f}",
             f"{speed.plain_seconds:.2f}",
             f"{speed.ratio:.2f}",
+            f"{speed.one_by_one_ratio:.2f}",
             f"{speed.codes_per_second:.0f}",
         ]
         for speed in result.speeds
     ]
-    head = ["pictures at once", "mmgen s", "transformers s", "times faster", "codes per second"]
+    head = [
+        "pictures at once",
+        "mmgen s",
+        "transformers s",
+        "times faster",
+        "than one by one",
+        "codes per second",
+    ]
     _show(head, rows, asdict(result), as_json)
     if not as_json:
         click.echo(

@@ -3,3 +3,5 @@
 `engine` is the contract and `torch_engine` its embedded implementation; `session` turns documents
 into engine requests and steps into events. Import from the modules: some of them load torch.
 """
+
+__all__: list[str] = []
