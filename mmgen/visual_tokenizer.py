@@ -370,7 +370,7 @@ class AbstractVisualTokenizer(ABC):
             )
         return cls()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> None:  # noqa: B027
         """Write settings and weights into an existing directory; `load(path)` gives an equal one.
 
         A tokenizer without settings and weights writes nothing, and is loaded without a path.

@@ -149,7 +149,8 @@ class _TokenizerTrainer:
     def __init__(self, config: TokenizerTrainConfig, tokenizer: AbstractVisualTokenizer) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.network = tokenizer.network().train().to(memory_format=torch.channels_last)
+        self.network = tokenizer.network().train()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=config.lr,

@@ -59,7 +59,7 @@ def test_rounding_passes_gradients_straight_through() -> None:
     vectors, _ = quantizer(latents)
     vectors.sum().backward()
     with_bound = torch.tensor([[0.3, -0.2]], requires_grad=True)
-    quantizer.normalise(quantizer.bound(with_bound)).sum().backward()
+    quantizer.normalise(quantizer.bound(with_bound)).sum().backward()  # type: ignore[no-untyped-call]
     assert latents.grad is not None and with_bound.grad is not None
     assert torch.allclose(latents.grad, with_bound.grad)
 

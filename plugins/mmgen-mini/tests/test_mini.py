@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
 from mmgen_mini import checkpoint_path
 
 
@@ -24,6 +25,7 @@ def test_the_package_stays_small() -> None:
 
 def test_the_model_draws_and_reads(tmp_path: Path) -> None:
     from click.testing import CliRunner
+
     from mmgen.cli.app import cli
 
     picture = tmp_path / "apple.png"

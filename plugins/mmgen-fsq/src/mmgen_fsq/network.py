@@ -67,7 +67,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch = functional.silu(self.first(functional.silu(features)))
-        return features + self.second(branch)
+        out: Tensor = features + self.second(branch)
+        return out
 
 
 def _blocks(width: int, depth: int) -> nn.Sequential:

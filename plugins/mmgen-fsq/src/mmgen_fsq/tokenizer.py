@@ -272,7 +272,8 @@ def _fill(
         key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
     half.load_state_dict(own, strict=True)
-    half.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
+    half.to(device=device, dtype=dtype).eval()
+    half.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fingerprint(settings: FsqSettings, state: Mapping[str, Tensor]) -> str:
