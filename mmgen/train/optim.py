@@ -48,8 +48,10 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """A quintic that moves singular values in 0..1 towards one (Jordan et al., 2024)."""
 
 
-def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
-    """Return the nearest matrices with singular values of about one (0.7 to 1.2).
+def orthogonalised(matrices: Tensor, *, num_iterations: int = 4) -> Tensor:
+    """Return the matrices with singular values turned to about one (0.7 to 1.2).
+
+    Values below a hundredth of the norm end lower; four iterations do not reach them.
 
     Args:
         matrices: `[count, rows, columns]`.
