@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -25,7 +26,7 @@ def train(recipe: str, overrides: tuple[str, ...]) -> None:
     config = configure(find_recipe(recipe), overrides)
     result = run(config, progress=open_progress(sys.stderr))
     if result.stopped is not None:
-        command = " ".join(["mmgen train", recipe, *overrides])
+        command = shlex.join(["mmgen", "train", recipe, *overrides])
         click.echo(f"stopped in {result.stopped}, all saved; continue with: {command}", err=True)
         sys.exit(130)
     click.echo(f"done: {', '.join(result.done) or 'everything was finished before'}", err=True)
