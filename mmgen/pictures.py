@@ -11,7 +11,7 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -125,7 +125,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
             "and the free space"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):
+            partial.unlink(missing_ok=True)
 
 
 def half_blocks(picture: Image.Image, columns: int) -> str:

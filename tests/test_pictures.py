@@ -184,3 +184,9 @@ def test_sheet_holds_every_picture() -> None:
     found = {colour for _, colour in result.getcolors(100_000) or []}
     assert set(colours) <= found
     assert result.height > 2 * 32
+
+
+def test_a_file_in_place_of_the_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write"):
+        save_png(Image.new("RGB", (2, 2)), tmp_path / "file" / "out.png")
