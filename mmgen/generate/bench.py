@@ -8,10 +8,6 @@ draws either as one larger batch or one after another, and both are told.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +19,7 @@ from typing import Any
 import torch
 
 from mmgen.checkpoint import Checkpoint, open_checkpoint
-from mmgen.errors import EngineError, SettingsError
+from mmgen.errors import SettingsError
 from mmgen.generate.engine import SpanRequest
 from mmgen.generate.requests import DrawRequest
 from mmgen.generate.session import Session
@@ -31,11 +27,9 @@ from mmgen.generate.torch_engine import TorchEngine
 from mmgen.model import Decoder
 
 __all__ = [
-    "ColdStart",
     "GenerationBench",
     "GenerationBenchConfig",
     "GenerationSpeed",
-    "measure_cold_start",
     "measure_generation",
 ]
 
@@ -101,16 +95,6 @@ class GenerationBench:
     """Share of that rate reached while drawing the smallest number of pictures measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColdStart:
-    """One picture by a fresh process, medians."""
-
-    seconds: float
-    """From starting the command to its end."""
-    peak_bytes: int
-    """Largest resident memory."""
-
-
 def measure_generation(
     model: Path | str | None = None, config: GenerationBenchConfig | None = None
 ) -> GenerationBench:
@@ -139,29 +123,6 @@ def measure_generation(
         read_rate=read_rate,
         bandwidth_share=num_bytes / step_seconds / read_rate,
     )
-
-
-def measure_cold_start(model: str | None = None, *, repeats: int = 3) -> ColdStart:
-    """Measure the command that draws one picture, in processes of their own."""
-    seconds, peaks = [], []
-    with tempfile.TemporaryDirectory() as directory:
-        output = Path(directory) / "picture.png"
-        command = [sys.executable, "-m", "mmgen", "generate", "a red circle", "-o", str(output)]
-        command += ["--seed", "0", *(["--model", model] if model else [])]
-        for _ in range(repeats):
-            start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            assert process.stderr is not None
-            with process.stderr:
-                complaint = process.stderr.read().decode(errors="replace")
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            seconds.append(time.perf_counter() - start)
-            if process.returncode:
-                raise EngineError(f"mmgen generate failed: {complaint.strip()}")
-            unit = 1 if sys.platform == "darwin" else 1024
-            peaks.append(usage.ru_maxrss * unit)
-    return ColdStart(seconds=median(seconds), peak_bytes=round(median(peaks)))
 
 
 def _transformers() -> Any:

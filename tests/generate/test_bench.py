@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from mmgen.checkpoint import open_checkpoint
-from mmgen.errors import EngineError, SettingsError
+from mmgen.errors import SettingsError
 from mmgen.generate.bench import (
     GenerationBenchConfig,
     _by_plain_loop,
     _plain_model,
-    measure_cold_start,
     measure_generation,
 )
 from mmgen.generate.engine import SamplingParams
@@ -52,15 +51,6 @@ def test_all_figures_are_measured(model_path: Path) -> None:
     blocks = sum(weight.numel() for weight in decoder.blocks.parameters())
     assert found.bytes_per_step == 4 * (blocks + 256 * 64)
     assert 0 < found.bandwidth_share and 0 < found.read_rate
-
-
-@pytest.mark.slow
-def test_a_cold_start_is_a_process_of_its_own(model_path: Path) -> None:
-    found = measure_cold_start(str(model_path), repeats=1)
-    assert 0.1 < found.seconds
-    assert 2**26 < found.peak_bytes < 2**31
-    with pytest.raises(EngineError, match="no-such-model"):
-        measure_cold_start("no-such-model", repeats=1)
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
