@@ -7,12 +7,11 @@ what may follow. Many requests share the engine's batch, each with its own setti
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from mmgen.checkpoint import Checkpoint, SamplingDefaults, open_checkpoint
 from mmgen.document import Document, Image, Text, Turn
-from mmgen.errors import MmgenError, SettingsError
+from mmgen.errors import EngineError, MmgenError, SettingsError
 from mmgen.generate.engine import AbstractEngine, SamplingParams
 from mmgen.generate.events import Event, TurnFailed
 from mmgen.generate.requests import (
@@ -49,6 +48,9 @@ class Session:
         self.checkpoint = checkpoint
         self.engine = engine
         self.codec = checkpoint.codec(parts=parts)
+        self._turns: dict[int, TurnInProgress] = {}
+        self._openings: list[Event] = []
+        self._num_begun = 0
 
     def draw(
         self,
@@ -131,14 +133,72 @@ class Session:
             ]
         )
 
-    def run(self, requests: Sequence[TurnRequest]) -> Iterator[Event]:
+    def run(self, requests: Iterable[TurnRequest]) -> Iterator[Event]:
         """Serve requests of any kind together and yield their events as they come.
 
-        Closing the iterator cancels what is unfinished.
+        Requests are taken as earlier ones finish, so an endless iterable is served too. Events
+        carry the place of their request in it. Closing the iterator cancels what is unfinished.
         """
         return self._serve(self._begun(requests))
 
-    def _begun(self, requests: Sequence[TurnRequest]) -> Iterator[TurnInProgress | TurnFailed]:
+    def submit(self, request: TurnRequest) -> int:
+        """Take a request at any time; return the index that its events will carry.
+
+        Raises:
+            MmgenError: the request cannot be served; no other is affected.
+        """
+        return self.start(self.begin(self.new_index(), request))
+
+    def new_index(self) -> int:
+        """Return an index that no request has had."""
+        self._num_begun += 1
+        return self._num_begun - 1
+
+    def start(self, turn: TurnInProgress) -> int:
+        """Hand a turn that `begin` prepared to the engine; return its index."""
+        self._turns[self.engine.submit(turn.span)] = turn
+        self._openings.extend(turn.opening())
+        return turn.index
+
+    def step(self) -> list[Event]:
+        """Advance everything that was submitted and return what came of it."""
+        events = self._take_openings()
+        if not self._turns:
+            return events
+        for step in self.engine.step():
+            turn = self._turns[step.request_index]
+            try:
+                events += turn.take(step)
+                if step.is_finished and turn.end is None:
+                    self.start(turn)
+            except MmgenError as error:
+                self.engine.cancel(step.request_index)
+                del self._turns[step.request_index]
+                events.append(TurnFailed(turn.index, error))
+                continue
+            if step.is_finished:
+                del self._turns[step.request_index]
+        return events + self._take_openings()
+
+    def cancel(self, index: int) -> None:
+        """Forget a submitted request; no event of it follows. A finished one is let be."""
+        for engine_index, turn in self._turns.items():
+            if turn.index == index:
+                self.engine.cancel(engine_index)
+                del self._turns[engine_index]
+                break
+        self._openings = [event for event in self._openings if event.index != index]
+
+    def _take_openings(self) -> list[Event]:
+        openings, self._openings = self._openings, []
+        return openings
+
+    @property
+    def num_unfinished(self) -> int:
+        """Submitted requests that are not finished."""
+        return len(self._turns)
+
+    def _begun(self, requests: Iterable[TurnRequest]) -> Iterator[TurnInProgress | TurnFailed]:
         """Prepare requests one by one, as they are taken."""
         for index, request in enumerate(requests):
             try:
@@ -148,29 +208,30 @@ class Session:
 
     def _serve(self, begun: Iterable[TurnInProgress | TurnFailed]) -> Iterator[Event]:
         """Keep turns going, some at a time, until all are over."""
+        if self._turns:
+            raise EngineError(
+                f"the session has {len(self._turns)} unfinished requests whose events would be "
+                "lost; finish or cancel them, or use submit and step"
+            )
         waiting = iter(begun)
-        turns: dict[int, TurnInProgress] = {}
+        is_exhausted = False
         try:
-            while True:
-                for turn in islice(waiting, MAX_OPEN_TURNS - len(turns)):
-                    if isinstance(turn, TurnFailed):
+            while self._turns or not is_exhausted:
+                while len(self._turns) < MAX_OPEN_TURNS and not is_exhausted:
+                    turn = next(waiting, None)
+                    if turn is None:
+                        is_exhausted = True
+                    elif isinstance(turn, TurnFailed):
                         yield turn
                     else:
-                        turns[self.engine.submit(turn.span)] = turn
-                        yield from turn.opening()
-                if not turns:
-                    return
-                for step in self.engine.step():
-                    turn = turns[step.request_index]
-                    yield from turn.take(step)
-                    if step.is_finished:
-                        del turns[step.request_index]
-                        if turn.end is None:
-                            turns[self.engine.submit(turn.span)] = turn
-                            yield from turn.opening()
+                        try:
+                            self.start(turn)
+                        except MmgenError as error:
+                            yield TurnFailed(turn.index, error)
+                yield from self.step()
         finally:
-            for engine_index in turns:
-                self.engine.cancel(engine_index)
+            for turn in list(self._turns.values()):
+                self.cancel(turn.index)
 
     def begin(self, index: int, request: TurnRequest) -> TurnInProgress:
         """Check a request and prepare its turn.

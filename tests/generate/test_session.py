@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from PIL import Image as Pillow
 
 from mmgen.checkpoint import open_checkpoint
 from mmgen.document import Document, Image, Text, Turn, null_condition
-from mmgen.errors import PictureError, PluginError, SettingsError, VocabularyError
+from mmgen.errors import EngineError, PictureError, PluginError, SettingsError, VocabularyError
 from mmgen.generate.engine import AbstractEngine, SamplingParams, SpanRequest, Step
 from mmgen.generate.events import (
     Event,
@@ -161,6 +162,38 @@ def test_more_requests_than_rows(model_path: Path) -> None:
     wide = open_session(model_path, parts="decoder")
     for image in only(wide.draw_many(requests[::-1]), ImageFinished):
         assert images[6 - image.index].codes == image.codes
+
+
+def test_many_failures_do_not_hide_what_follows(session: Session, tmp_path: Path) -> None:
+    requests = [CaptionRequest(picture=tmp_path / "none.png")] * 130
+    events = list(session.run([*requests, DrawRequest(prompt="a fox", seed=1)]))
+    assert len(only(events, TurnFailed)) == 130
+    assert [event.index for event in only(events, ImageFinished)] == [130]
+
+
+def test_an_endless_row_of_requests_is_served_as_it_goes(session: Session) -> None:
+    events = session.run(DrawRequest(prompt="a fox", seed=seed) for seed in count())
+    finished = (event for event in events if isinstance(event, TurnFinished))
+    assert [next(finished).index for _ in range(3)] == [0, 1, 2]
+    events.close()  # type: ignore[attr-defined]
+    assert session.num_unfinished == 0
+    assert session.engine.num_unfinished == 0
+
+
+def test_requests_join_others_that_run(session: Session) -> None:
+    first = session.submit(DrawRequest(prompt="a fox", seed=1))
+    events = session.step() + session.step()
+    second = session.submit(DrawRequest(prompt="a fox", seed=1))
+    third = session.submit(DrawRequest(prompt="a fox", seed=2))
+    with pytest.raises(EngineError, match="unfinished requests"):
+        next(session.run([DrawRequest(prompt="a fox", seed=1)]))
+    session.cancel(third)
+    while session.num_unfinished:
+        events += session.step()
+    pictures = {event.index: event.codes.array for event in only(events, ImageFinished)}
+    assert set(pictures) == {first, second}
+    np.testing.assert_array_equal(pictures[first], pictures[second])
+    assert {event.index for event in only(events, ImageStarted)} == {first, second}
 
 
 def test_captions_come_for_each_picture(session: Session, tmp_path: Path) -> None:
