@@ -23,9 +23,9 @@ from mmgen.cli.lines import complain, one_line, printable, progress_bar, shorten
 from mmgen.errors import MmgenError, SettingsError
 
 if TYPE_CHECKING:
-    from mmgen.cli.drawings import Provenance
     from mmgen.generate.engine import SamplingParams
     from mmgen.generate.events import ImageFinished
+    from mmgen.generate.provenance import Provenance
     from mmgen.generate.requests import DrawRequest
     from mmgen.generate.session import Session
 
@@ -92,8 +92,9 @@ def generate(
 
     Without PROMPT, or for a PROMPT of -, prompts are read from standard input, one per line.
     """
-    from mmgen.cli.drawings import Provenance, check_writable, parse_size, plan_paths
+    from mmgen.cli.drawings import check_writable, plan_paths
     from mmgen.generate.engine import MAX_SEED
+    from mmgen.generate.provenance import Provenance, parse_size
     from mmgen.generate.requests import DrawRequest
 
     sampling = _given(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -214,7 +215,7 @@ class _Drawing:
     def _save(
         self, image: ImageFinished, prompt: str, path: Path, model: str, session: Session
     ) -> None:
-        from mmgen.cli.drawings import Provenance
+        from mmgen.generate.provenance import Provenance
         from mmgen.pictures import half_blocks, save_png, to_picture
 
         image = self._as_recorded(image, session)

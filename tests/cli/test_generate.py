@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from mmgen.checkpoint import GenerationDefaults, save_checkpoint
-from mmgen.cli.drawings import parse_size, plan_paths, slug
+from mmgen.cli.drawings import plan_paths, slug
 from mmgen.cli.generate import caption, generate
 from mmgen.errors import CheckpointError, MmgenError, OutputError, PluginError, SettingsError
+from mmgen.generate.provenance import parse_size
 from mmgen.model import Decoder, DecoderConfig, init_weights
 from mmgen.pictures import open_picture, read_metadata, save_png
 from mmgen.plugins import load_visual_tokenizer_class
