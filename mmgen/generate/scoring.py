@@ -194,9 +194,10 @@ def _pass(
     targets = torch.tensor([id_ for _, answer in batch for id_ in answer], device=device)
     num_at_once = max(1, MAX_LOGITS // decoder.config.vocab_size)
     values: list[float] = []
-    for states, wanted in zip(chosen.split(num_at_once), targets.split(num_at_once), strict=True):
-        logits = decoder.logits(states).float()
-        picked = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
+    for start in range(0, len(places), num_at_once):
+        part = slice(start, start + num_at_once)
+        logits = decoder.logits(chosen[part]).float()
+        picked = logits.gather(1, targets[part, None])[:, 0] - logits.logsumexp(dim=1)
         values += picked.tolist()
-    stops = iter(values)
-    return [[next(stops) for _ in answer] for _, answer in batch]
+    value = iter(values)
+    return [[next(value) for _ in answer] for _, answer in batch]
