@@ -79,11 +79,25 @@ class ChatRequest:
     """Text ids after which the turn is over."""
     max_images: int = 1
     """Pictures that the turn may have."""
+    must_draw: bool = False
+    """Whether the turn opens with a picture, whatever the model would choose; then words may be
+    ruled out with `max_text_ids=0`."""
+    size: tuple[int, int] | None = None
+    """Height and width of the picture that must be drawn."""
+    tokenizer: str | None = None
+    """Which of the checkpoint's visual tokenizers draws the picture that must be drawn."""
 
     def __post_init__(self) -> None:
-        _check_length(self.max_text_ids)
-        if self.max_images < 0:
-            raise SettingsError(f"max_images must be 0 or more, got {self.max_images}")
+        if self.max_text_ids != 0 or not self.must_draw:
+            _check_length(self.max_text_ids)
+        if self.max_images < self.must_draw:
+            raise SettingsError(
+                f"max_images must be {int(self.must_draw)} or more, got {self.max_images}"
+            )
+        if not self.must_draw and (self.size or self.tokenizer) is not None:
+            raise SettingsError(
+                "a size or a tokenizer can be chosen only where a picture must come"
+            )
 
 
 TurnRequest: TypeAlias = DrawRequest | CaptionRequest | ChatRequest

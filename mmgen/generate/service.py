@@ -79,7 +79,13 @@ class Service:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
-        index = await asyncio.to_thread(self._submit, request, deliver)
+        submission = loop.create_task(asyncio.to_thread(self._submit, request, deliver))
+        try:
+            index = await asyncio.shield(submission)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped; what it submits is forgotten as soon as it has.
+            submission.add_done_callback(self._forget_submitted)
+            raise
         try:
             while True:
                 event = await inbox.get()
@@ -118,6 +124,10 @@ class Service:
             self._listeners[index] = deliver
         self._inbox.put(turn)
         return index
+
+    def _forget_submitted(self, submission: asyncio.Task[int]) -> None:
+        if not submission.cancelled() and submission.exception() is None:
+            self._forget(submission.result())
 
     def _forget(self, index: int) -> None:
         with self._lock:

@@ -246,6 +246,8 @@ class Session:
                 prompt_ids, settings = self._begin_caption(request)
             case ChatRequest():
                 prompt_ids = self.codec.encode_prompt(request.document)
+                if request.must_draw:
+                    prompt_ids += self._opened_image(prompt_ids, request.size, request.tokenizer)
                 settings = self._settings(
                     seed=request.seed,
                     guidance_scale=request.guidance_scale,
@@ -274,16 +276,10 @@ class Session:
 
     def _begin_drawing(self, request: DrawRequest) -> tuple[list[int], TurnSettings]:
         check_prompt(request.prompt)
-        name = self._tokenizer(request.tokenizer)
-        layout = self.layout(request.size, name)
         text = self.checkpoint.generation.draw_template.replace("{prompt}", request.prompt)
         document = Document(turns=(Turn("user", (Text(text),)),))
-        prompt_ids = [
-            *self.codec.encode_prompt(document),
-            *self.codec.grammar.image_header(name, layout),
-        ]
-        num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
-        check_room(len(prompt_ids), num_codes, self.engine.context_length)
+        prompt_ids = self.codec.encode_prompt(document)
+        prompt_ids += self._opened_image(prompt_ids, request.size, request.tokenizer)
         settings = self._settings(
             seed=request.seed,
             guidance_scale=request.guidance_scale,
@@ -307,6 +303,17 @@ class Session:
             max_images=0,
         )
         return self.codec.encode_prompt(document), settings
+
+    def _opened_image(
+        self, prompt_ids: list[int], size: tuple[int, int] | None, tokenizer: str | None
+    ) -> list[int]:
+        """Return the ids that open a picture after a prompt, if it fits."""
+        name = self._tokenizer(tokenizer)
+        layout = self.layout(size, name)
+        header = self.codec.grammar.image_header(name, layout)
+        num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
+        check_room(len(prompt_ids) + len(header), num_codes, self.engine.context_length)
+        return header
 
     def _tokenizer(self, name: str | None) -> str:
         return name or self.checkpoint.generation.tokenizer

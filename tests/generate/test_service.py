@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmgen.errors import EngineError, PictureError
 from mmgen.generate.engine import Step
 from mmgen.generate.events import Event, ImageFinished, TurnFinished
-from mmgen.generate.requests import CaptionRequest, DrawRequest
+from mmgen.generate.requests import CaptionRequest, DrawRequest, TurnRequest
 from mmgen.generate.service import Service
 from mmgen.generate.session import Session, open_session
+from mmgen.generate.turn import TurnInProgress
 
 
 @pytest.fixture
@@ -80,6 +82,46 @@ def test_a_cancelled_coroutine_frees_the_engine(service: Service) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    asyncio.run(give_up())
+    until_idle(service.session)
+
+
+def test_a_coroutine_cancelled_while_its_request_is_prepared_leaves_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, may_go_on = service.session.begin, threading.Event()
+
+    def begin_slowly(index: int, request: TurnRequest) -> TurnInProgress:
+        turn = begin(index, request)
+        assert may_go_on.wait(20)
+        return turn
+
+    submit, was_submitted = service._submit, threading.Event()
+
+    def submit_and_tell(*arguments: Any) -> int:
+        index = submit(*arguments)
+        was_submitted.set()
+        return index
+
+    monkeypatch.setattr(service.session, "begin", begin_slowly)
+    monkeypatch.setattr(service, "_submit", submit_and_tell)
+
+    async def give_up() -> None:
+        async def listen() -> None:
+            async for _ in service.async_events(DrawRequest(prompt="a fox", seed=1)):
+                raise AssertionError("nobody listens any more")
+
+        task = asyncio.create_task(listen())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_go_on.set()
+        deadline = time.monotonic() + 20
+        while not (service.num_unfinished == 0 and was_submitted.is_set()):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
 
     asyncio.run(give_up())
     until_idle(service.session)

@@ -308,6 +308,37 @@ def test_no_picture_is_begun_that_does_not_fit(session: Session) -> None:
     assert not may_draw("hi", max_images=0)
 
 
+def test_a_turn_can_be_made_to_draw(session: Session) -> None:
+    image = Image(picture=fox(), tokenizer="palette")
+    document = Document(turns=(Turn("user", (image, Text("draw a red fox"))),))
+    request = ChatRequest(document=document, seed=4, must_draw=True, size=(64, 64), max_text_ids=0)
+    events = list(session.run([request]))
+    (drawn,) = [event for event in events if isinstance(event, ImageFinished)]
+    assert (drawn.picture.shape, drawn.seed) == ((64, 64, 3), 4)
+    assert isinstance(events[-1], TurnFinished)
+    assert (events[-1].end, events[-1].text) == ("image", "")
+
+
+def test_a_turn_that_must_draw_like_a_drawing_is_that_drawing(session: Session) -> None:
+    document = Document(turns=(Turn("user", (Text("draw a red fox"),)),))
+    request = ChatRequest(document=document, seed=4, must_draw=True, max_text_ids=0)
+    as_turn = [event for event in session.run([request]) if isinstance(event, ImageFinished)]
+    as_drawing = [
+        event for event in session.draw("a red fox", seed=4) if isinstance(event, ImageFinished)
+    ]
+    assert np.array_equal(as_turn[0].picture, as_drawing[0].picture)
+
+
+def test_a_size_needs_a_picture_that_must_come() -> None:
+    document = Document(segments=(Text("a"),))
+    with pytest.raises(SettingsError, match="only where a picture must come"):
+        ChatRequest(document=document, seed=0, size=(32, 32))
+    with pytest.raises(SettingsError, match="max_images must be 1 or more"):
+        ChatRequest(document=document, seed=0, must_draw=True, max_images=0)
+    with pytest.raises(SettingsError, match="1 token or more"):
+        ChatRequest(document=document, seed=0, max_text_ids=0)
+
+
 def test_a_full_context_is_refused(session: Session) -> None:
     words = "".join(chr(33 + i % 90) for i in range(200))
     with pytest.raises(SettingsError, match="tokens of the 128 that fit, which leaves no room"):
