@@ -124,6 +124,7 @@ def mini(
                     text=SamplingDefaults(temperature=0.0),
                     image=SamplingDefaults(temperature=0.8),
                     guidance_scale=3.0,
+                    trained_length=_ROW_LENGTH,
                 ),
             ),
             output=output / "decoder",

@@ -72,8 +72,13 @@ class GenerationDefaults:
     """How a bare prompt is put to the model."""
     caption_prompt: str = "what is this?"
     """How the model is asked to describe a picture."""
+    trained_length: int | None = None
+    """Ids of the longest documents in training; None where nobody said. Longer ones may fit the
+    context, but the model never saw any, so chats leave out old turns before it comes to that."""
 
     def __post_init__(self) -> None:
+        if self.trained_length is not None and self.trained_length < 1:
+            raise SettingsError(f"trained_length must be 1 or more, got {self.trained_length}")
         if not 0 <= self.guidance_scale < math.inf:
             raise SettingsError(f"guidance_scale must be 0 or more, got {self.guidance_scale}")
         if "{prompt}" not in self.draw_template:
