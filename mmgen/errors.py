@@ -10,6 +10,7 @@
     ├── PluginError         a plugin that is unknown, duplicated, broken or not the one expected
     ├── RecipeError         an unknown recipe or an override that does not fit its config
     ├── SettingsError       a setting outside its domain (also a `ValueError`)
+    ├── TransientError      a fault that may pass: a connection, a server that is busy
     └── VocabularyError     ids, codes or fingerprints that a vocabulary does not have
 
 A message says what was found, what was expected and what to do. Bugs are `assert`s, not these.
@@ -26,6 +27,7 @@ __all__ = [
     "PluginError",
     "RecipeError",
     "SettingsError",
+    "TransientError",
     "VocabularyError",
 ]
 
@@ -72,6 +74,10 @@ class RecipeError(MmgenError):
 
 class SettingsError(MmgenError, ValueError):
     """A setting lies outside its domain."""
+
+
+class TransientError(MmgenError):
+    """A connection broke or a server is busy; the same may succeed later."""
 
 
 class VocabularyError(MmgenError):

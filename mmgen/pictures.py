@@ -28,6 +28,7 @@ __all__ = [
     "atomic_file",
     "half_blocks",
     "open_picture",
+    "png_bytes",
     "read_metadata",
     "save_png",
     "sheet",
@@ -92,15 +93,21 @@ def to_picture(array: Picture) -> Image.Image:
     return Image.fromarray((np.clip(array, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a PNG file with text metadata, whole or not at all."""
+def png_bytes(picture: Image.Image, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return a PNG file with text metadata."""
     info = PngInfo()
     for key, value in (metadata or {}).items():
         info.add_itxt(key, value)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a PNG file with text metadata, whole or not at all."""
+    data = png_bytes(picture, metadata)
     with atomic_file(path) as partial:
-        partial.write_bytes(buffer.getvalue())
+        partial.write_bytes(data)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

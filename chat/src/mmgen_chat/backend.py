@@ -100,6 +100,8 @@ class ChatRequest:
     turns: tuple[Turn, ...]
     """The dialogue so far, the oldest first, a user's turn at the end."""
     settings: TurnSettings
+    must_draw: bool = False
+    """Whether the answer opens with a picture, whatever the model would choose."""
     may_leave_out: bool = False
     """Whether the oldest turns may be left out when the dialogue does not fit; else
     `NoRoomError` says so. `TurnsLeftOut` tells which were."""

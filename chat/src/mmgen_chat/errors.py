@@ -5,7 +5,7 @@ MmgenError
     ├── AttachmentError       a file, address or clipboard that gives no picture
     ├── BackendError          an answer that cannot be had, or not to its end
     │   ├── CannotDrawError       a model without picture output
-    │   ├── EndpointDownError     a server that cannot be reached or died
+    │   ├── EndpointDownError     a server that cannot be reached or died (also a `TransientError`)
     │   ├── EndpointReplyError    a server that answers with nonsense or an error of its own
     │   ├── NoRoomError           a dialogue that no longer fits the model's context
     │   ├── NotAllowedError       a key that is missing or wrong
@@ -15,7 +15,7 @@ MmgenError
 
 from __future__ import annotations
 
-from mmgen.errors import MmgenError
+from mmgen.errors import MmgenError, TransientError
 
 __all__ = [
     "AttachmentError",
@@ -47,8 +47,8 @@ class CannotDrawError(BackendError):
     """The model gives no pictures."""
 
 
-class EndpointDownError(BackendError):
-    """A server cannot be reached, or the connection broke."""
+class EndpointDownError(BackendError, TransientError):
+    """A server cannot be reached, is too busy, or the connection broke; it may pass."""
 
 
 class EndpointReplyError(BackendError):
@@ -56,7 +56,15 @@ class EndpointReplyError(BackendError):
 
 
 class NoRoomError(BackendError):
-    """A dialogue no longer fits the context, and no turn may be left out."""
+    """A dialogue no longer fits the context.
+
+    `turn_ids` names the oldest turns without which it would; it is empty where the last message
+    alone is too long.
+    """
+
+    def __init__(self, message: str, *, turn_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.turn_ids = turn_ids
 
 
 class NotAllowedError(BackendError):
