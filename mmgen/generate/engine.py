@@ -23,6 +23,7 @@ __all__ = [
     "SamplingParams",
     "SpanRequest",
     "Step",
+    "check_request",
 ]
 
 MAX_SEED = 2**63 - 1
@@ -143,11 +144,40 @@ class Step:
     """Set on the last step of a request."""
     guidance_scale: float
     """The guidance that was applied to these ids."""
+    error: EngineError | None = None
+    """Why the engine gave the request up; other requests go on."""
 
     @property
     def is_finished(self) -> bool:
         """Whether this is the last step of its request."""
-        return self.finish_reason is not None
+        return self.finish_reason is not None or self.error is not None
+
+
+def check_request(request: SpanRequest, vocab_size: int, context_length: int) -> None:
+    """Refuse a request that a decoder cannot serve.
+
+    Args:
+        vocab_size: ids the decoder has.
+        context_length: most ids of a prompt and its span together.
+
+    Raises:
+        EngineError: it names ids that the decoder lacks, or is too long.
+    """
+    for ids in (request.prompt_ids, request.unguided_ids or ()):
+        wrong = next((id_ for id_ in ids if not 0 <= id_ < vocab_size), None)
+        if wrong is not None:
+            raise EngineError(f"prompt id {wrong} is outside the decoder's {vocab_size} ids")
+    if request.constraint.num_rows_needed > vocab_size:
+        raise EngineError(
+            f"a step may take id {request.constraint.num_rows_needed - 1}, but the decoder "
+            f"has {vocab_size} ids"
+        )
+    total = len(request.prompt_ids) + request.max_ids
+    if total > context_length:
+        raise EngineError(
+            f"the prompt has {len(request.prompt_ids)} tokens and {request.max_ids} are to "
+            f"follow, {total} of {context_length} that fit; shorten the prompt"
+        )
 
 
 class AbstractEngine(ABC):
@@ -198,6 +228,8 @@ class AbstractEngine(ABC):
                 places[self.submit(request)] = place
             while places:
                 for step in self.step():
+                    if step.error is not None:
+                        raise step.error
                     place = places[step.request_index]
                     if step.is_finished:
                         del places[step.request_index]

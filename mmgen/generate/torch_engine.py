@@ -15,8 +15,14 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from mmgen.errors import EngineError, SettingsError
-from mmgen.generate.engine import AbstractEngine, FinishReason, SpanRequest, Step
+from mmgen.errors import SettingsError
+from mmgen.generate.engine import (
+    AbstractEngine,
+    FinishReason,
+    SpanRequest,
+    Step,
+    check_request,
+)
 from mmgen.generate.kv_rows import KVRows
 from mmgen.generate.sampling import SamplingRows, guide, sample
 from mmgen.model import Decoder
@@ -117,7 +123,7 @@ class TorchEngine(AbstractEngine):
         return len(self._waiting) + len(self._batch.running)
 
     def submit(self, request: SpanRequest) -> int:
-        self._check(request)
+        check_request(request, self.decoder.config.vocab_size, self.context_length)
         index = self._num_submitted
         self._num_submitted += 1
         self._waiting.append((index, request))
@@ -142,24 +148,6 @@ class TorchEngine(AbstractEngine):
             self._retire(finished)
         self._advance(chosen)
         return steps
-
-    def _check(self, request: SpanRequest) -> None:
-        size = self.decoder.config.vocab_size
-        for ids in (request.prompt_ids, request.unguided_ids or ()):
-            wrong = next((id_ for id_ in ids if not 0 <= id_ < size), None)
-            if wrong is not None:
-                raise EngineError(f"prompt id {wrong} is outside the decoder's {size} ids")
-        if request.constraint.num_rows_needed > size:
-            raise EngineError(
-                f"a step may take id {request.constraint.num_rows_needed - 1}, but the decoder "
-                f"has {size} ids"
-            )
-        total = len(request.prompt_ids) + request.max_ids
-        if total > self.context_length:
-            raise EngineError(
-                f"the prompt has {len(request.prompt_ids)} tokens and {request.max_ids} are to "
-                f"follow, {total} of {self.context_length} that fit; shorten the prompt"
-            )
 
     def _admit(self) -> None:
         """Give free rows to waiting requests and read their prompts into the cache."""

@@ -137,7 +137,12 @@ class TurnInProgress:
         """Take new ids of the current span and yield what they mean.
 
         The span is over when the step says so; the turn, when `end` is set.
+
+        Raises:
+            EngineError: the engine gave the span up.
         """
+        if step.error is not None:
+            raise step.error
         if self._first is None:
             self._first = time.perf_counter()
         for id_ in step.ids:

@@ -1,0 +1,79 @@
+"""What workers tell the screens. Workers only post these; handlers change what is shown."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+from mmgen.errors import MmgenError
+from mmgen_chat.backend import BackendInfo, Event
+from mmgen_chat.conversation import Picture
+
+__all__ = [
+    "AnswerEvent",
+    "AnswerOver",
+    "BackendFailed",
+    "BackendReady",
+    "Judged",
+    "PictureDescribed",
+    "Trouble",
+]
+
+
+class BackendReady(Message):
+    """The model is loaded, or the server reached."""
+
+    def __init__(self, info: BackendInfo) -> None:
+        super().__init__()
+        self.info = info
+
+
+class BackendFailed(Message):
+    """The model cannot be used."""
+
+    def __init__(self, error: MmgenError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class AnswerEvent(Message):
+    """Something happened to an answer."""
+
+    def __init__(self, turn_id: str, event: Event) -> None:
+        super().__init__()
+        self.turn_id = turn_id
+        self.event = event
+
+
+class AnswerOver(Message):
+    """Nothing more will happen to an answer, whether it is complete, failed or was stopped."""
+
+    def __init__(self, turn_id: str) -> None:
+        super().__init__()
+        self.turn_id = turn_id
+
+
+class PictureDescribed(Message):
+    """The model has said what a picture shows."""
+
+    def __init__(self, picture: Picture, alt: str) -> None:
+        super().__init__()
+        self.picture = picture
+        self.alt = alt
+
+
+class Judged(Message):
+    """The model has judged the pictures of an answer; larger is better."""
+
+    def __init__(self, turn_id: str, scores: tuple[float, ...], measure: str) -> None:
+        super().__init__()
+        self.turn_id = turn_id
+        self.scores = scores
+        self.measure = measure
+
+
+class Trouble(Message):
+    """Something did not work; one line for the user."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
