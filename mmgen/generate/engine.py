@@ -13,11 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from mmgen.errors import EngineError, SettingsError
 
 __all__ = [
     "MAX_SEED",
     "AbstractEngine",
+    "AbstractRule",
+    "AbstractRuleState",
     "Constraint",
     "FinishReason",
     "SamplingParams",
@@ -82,6 +87,29 @@ class Constraint:
         return max(ids.stop for choice in self.cycle for ids in choice)
 
 
+class AbstractRuleState(ABC):
+    """How far one span has come under its rule. For one thread at a time."""
+
+    @abstractmethod
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Return for each token id from 0 on whether it may come next; further ones may not.
+
+        Where nothing is allowed, the engine gives the request up.
+        """
+
+    @abstractmethod
+    def advance(self, id_: int) -> None:
+        """Take the id that came, one of those allowed."""
+
+
+class AbstractRule(ABC):
+    """Narrows a constraint from step to step, by the ids that came: a form that text must have."""
+
+    @abstractmethod
+    def begin(self) -> AbstractRuleState:
+        """Return the state before the first id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanRequest:
     """One span to be generated. Several samples of one prompt are requests with other seeds."""
@@ -102,6 +130,8 @@ class SpanRequest:
     """The prompt with its condition blanked, equally long; None for a request without guidance."""
     guidance_scale: float = 1.0
     """`unguided + scale * (guided - unguided)`; 1 leaves the unguided prompt without effect."""
+    rule: AbstractRule | None = None
+    """What of the constraint may come, step by step; None for all of it."""
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -192,6 +222,11 @@ class AbstractEngine(ABC):
     @abstractmethod
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
+
+    @property
+    def takes_rules(self) -> bool:
+        """Whether requests may have rules; sessions refuse such requests where they may not."""
+        return False
 
     @abstractmethod
     def submit(self, request: SpanRequest) -> int:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from mmgen.document import Document
 from mmgen.errors import SettingsError
-from mmgen.generate.engine import SamplingParams
+from mmgen.generate.engine import AbstractRule, SamplingParams
 from mmgen.pictures import PictureSource
 
 __all__ = [
@@ -56,6 +56,10 @@ class CaptionRequest:
     """Longest answer."""
     tokenizer: str | None = None
     """Which of the checkpoint's visual tokenizers looks."""
+    prefix: str = ""
+    """How the answer begins; it is not generated, so events leave it out."""
+    rule: AbstractRule | None = None
+    """A form that the answer, after its prefix, must have."""
 
     def __post_init__(self) -> None:
         _check_length(self.max_text_ids)
@@ -86,8 +90,15 @@ class ChatRequest:
     """Height and width of the picture that must be drawn."""
     tokenizer: str | None = None
     """Which of the checkpoint's visual tokenizers draws the picture that must be drawn."""
+    rule: AbstractRule | None = None
+    """A form that the answer must have; then it is in words alone."""
 
     def __post_init__(self) -> None:
+        if self.rule is not None and self.max_images:
+            raise SettingsError(
+                f"an answer of a given form is in words; max_images must be 0, got "
+                f"{self.max_images}"
+            )
         if self.max_text_ids != 0 or not self.must_draw:
             _check_length(self.max_text_ids)
         if self.max_images < self.must_draw:

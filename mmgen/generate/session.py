@@ -12,7 +12,7 @@ from pathlib import Path
 from mmgen.checkpoint import Checkpoint, SamplingDefaults, open_checkpoint
 from mmgen.document import Document, Image, Text, Turn
 from mmgen.errors import EngineError, MmgenError, SettingsError
-from mmgen.generate.engine import AbstractEngine, SamplingParams
+from mmgen.generate.engine import AbstractEngine, AbstractRule, SamplingParams
 from mmgen.generate.events import Event, TurnFailed
 from mmgen.generate.requests import (
     CaptionRequest,
@@ -255,6 +255,7 @@ class Session:
                     image_sampling=request.image_sampling,
                     max_text_ids=request.max_text_ids,
                     max_images=request.max_images,
+                    rule=request.rule,
                 )
         return TurnInProgress(index, prompt_ids, self.codec, settings, self.engine.context_length)
 
@@ -295,14 +296,17 @@ class Session:
             prompt = self.checkpoint.generation.caption_prompt
         check_prompt(prompt)
         image = Image(picture=request.picture, tokenizer=self._tokenizer(request.tokenizer))
-        document = Document(turns=(Turn("user", (image, Text(prompt))),))
+        turns = [Turn("user", (image, Text(prompt)))]
+        if request.prefix:
+            turns.append(Turn("assistant", (Text(request.prefix),)))
         settings = self._settings(
             seed=request.seed,
             text_sampling=request.sampling,
             max_text_ids=request.max_text_ids,
             max_images=0,
+            rule=request.rule,
         )
-        return self.codec.encode_prompt(document), settings
+        return self.codec.encode_prompt(Document(turns=tuple(turns))), settings
 
     def _opened_image(
         self, prompt_ids: list[int], size: tuple[int, int] | None, tokenizer: str | None
@@ -327,7 +331,13 @@ class Session:
         guidance_scale: float | None = None,
         text_sampling: SamplingParams | None = None,
         image_sampling: SamplingParams | None = None,
+        rule: AbstractRule | None = None,
     ) -> TurnSettings:
+        if rule is not None and not self.engine.takes_rules:
+            raise EngineError(
+                "this engine cannot hold answers to a form; use the torch engine, or leave the "
+                "form out"
+            )
         defaults = self.checkpoint.generation
         return TurnSettings(
             seed=seed,
@@ -336,6 +346,7 @@ class Session:
             image_sampling=image_sampling or _sampling(defaults.image),
             max_text_ids=max_text_ids,
             max_images=max_images,
+            rule=rule,
         )
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from mmgen.errors import SettingsError
+from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.engine import (
     AbstractEngine,
+    AbstractRuleState,
     FinishReason,
     SpanRequest,
     Step,
@@ -38,6 +39,7 @@ class _Running:
     request: SpanRequest
     rows: list[int]
     """The row of the prompt, and of the blanked prompt when the request is guided."""
+    rule: AbstractRuleState | None = None
     num_ids: int = 0
 
 
@@ -53,6 +55,13 @@ class _Head:
         parts = [functional.linear(hidden, weight) for weight in self.weights]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float()
 
+    def excluded(self, rule: AbstractRuleState) -> torch.Tensor | None:
+        """Return which of the ids a rule excludes, or None if it leaves none."""
+        known = torch.from_numpy(rule.allowed())
+        ids = self.ids.cpu()
+        allowed = (ids < len(known)) & known[ids.clamp(max=len(known) - 1)]
+        return ~allowed.to(self.ids.device) if bool(allowed.any()) else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
@@ -66,19 +75,31 @@ class _Group:
     scales: torch.Tensor
     steps: torch.Tensor
     sampling: SamplingRows
+    rules: tuple[tuple[int, AbstractRuleState], ...]
+    """Places of the members that have a rule, and how far each has come."""
 
-    def choose(self, hidden: torch.Tensor) -> list[int]:
-        """Return the next id of every member, and count the step.
+    def choose(self, hidden: torch.Tensor) -> dict[int, int]:
+        """Return the next id of every member by its request's index, and count the step.
 
         Scores are a linear image of hidden states, so guidance is applied to the latter, which
-        are few numbers.
+        are few numbers. A member whose rule allows nothing is left out.
         """
         guided = hidden[self.rows]
         if self.blank_rows is not None:
             guided = guide(guided.float(), hidden[self.blank_rows].float(), self.scales)
-        chosen = sample(self.head.scores(guided), self.head.ids, self.steps, self.sampling)
+        scores = self.head.scores(guided)
+        stuck: list[int] = []
+        for place, rule in self.rules:
+            excluded = self.head.excluded(rule)
+            if excluded is None:
+                stuck.append(self.members[place].index)
+            else:
+                scores[place].masked_fill_(excluded, -torch.inf)
+        chosen = sample(scores, self.head.ids, self.steps, self.sampling)
         self.steps.add_(1)
-        ids: list[int] = chosen.tolist()
+        ids = dict(zip((member.index for member in self.members), chosen.tolist(), strict=True))
+        for index in stuck:
+            del ids[index]
         return ids
 
 
@@ -122,6 +143,10 @@ class TorchEngine(AbstractEngine):
     def num_unfinished(self) -> int:
         return len(self._waiting) + len(self._batch.running)
 
+    @property
+    def takes_rules(self) -> bool:
+        return True
+
     def submit(self, request: SpanRequest) -> int:
         check_request(request, self.decoder.config.vocab_size, self.context_length)
         index = self._num_submitted
@@ -142,7 +167,9 @@ class TorchEngine(AbstractEngine):
         if not self._batch.running:
             return []
         chosen = self._choose()
-        steps = [self._deliver(running, chosen[running.index]) for running in self._batch.running]
+        steps = [
+            self._deliver(running, chosen.get(running.index)) for running in self._batch.running
+        ]
         finished = {step.request_index for step in steps if step.is_finished}
         if finished:
             self._retire(finished)
@@ -163,7 +190,8 @@ class TorchEngine(AbstractEngine):
                 break
             self._waiting.popleft()
             numbers = range(len(prompts), len(prompts) + len(streams))
-            admitted.append(_Running(index, request, list(numbers)))
+            rule = None if request.rule is None else request.rule.begin()
+            admitted.append(_Running(index, request, list(numbers), rule))
             prompts += streams
         if not admitted:
             return
@@ -178,13 +206,12 @@ class TorchEngine(AbstractEngine):
         return sum(len(running.rows) for running in self._batch.running)
 
     def _choose(self) -> dict[int, int]:
-        """Return the next id of every running request by its index."""
+        """Return the next id of every running request by its index, where its rule allows one."""
         if self._batch.groups is None:
             self._batch.groups = self._grouped(self._batch.running)
         chosen: dict[int, int] = {}
         for group in self._batch.groups:
-            ids = group.choose(self._hidden)
-            chosen |= zip((running.index for running in group.members), ids, strict=True)
+            chosen |= group.choose(self._hidden)
         if any(len(running.request.constraint.cycle) > 1 for running in self._batch.running):
             self._batch.groups = None
         return chosen
@@ -214,6 +241,9 @@ class TorchEngine(AbstractEngine):
                 [request.seed for request in requests],
                 device,
             ),
+            rules=tuple(
+                (place, item.rule) for place, item in enumerate(members) if item.rule is not None
+            ),
         )
 
     def _head(self, ranges: tuple[range, ...]) -> _Head:
@@ -226,15 +256,22 @@ class TorchEngine(AbstractEngine):
         return self._heads[ranges]
 
     @staticmethod
-    def _deliver(running: _Running, id_: int) -> Step:
+    def _deliver(running: _Running, id_: int | None) -> Step:
         request = running.request
+        scale = request.guidance_scale if request.is_guided else 1.0
+        if id_ is None:
+            error = EngineError(
+                f"after {running.num_ids} tokens the answer cannot go on in the form it must have"
+            )
+            return Step(running.index, (), None, scale, error)
         running.num_ids += 1
+        if running.rule is not None:
+            running.rule.advance(id_)
         reason: FinishReason | None = None
         if id_ in request.stop_ids:
             reason = "stop"
         elif running.num_ids == request.max_ids:
             reason = "length"
-        scale = request.guidance_scale if request.is_guided else 1.0
         return Step(running.index, (id_,), reason, scale)
 
     def _retire(self, finished: set[int]) -> None:

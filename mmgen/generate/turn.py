@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 
 from mmgen.document import DocumentCodec, Image, Segment, Text, Turn, null_condition
 from mmgen.errors import SettingsError
-from mmgen.generate.engine import MAX_SEED, Constraint, SamplingParams, SpanRequest, Step
+from mmgen.generate.engine import (
+    MAX_SEED,
+    AbstractRule,
+    Constraint,
+    SamplingParams,
+    SpanRequest,
+    Step,
+)
 from mmgen.generate.events import (
     Event,
     ImageFinished,
@@ -64,6 +71,8 @@ class TurnSettings:
     """Text ids after which the turn is over; 0 ends it after its images."""
     max_images: int
     """Images that the turn may have."""
+    rule: AbstractRule | None = None
+    """A form that text must have; it allows no image."""
 
 
 @dataclass(slots=True, eq=False)
@@ -253,6 +262,7 @@ class TurnInProgress:
             max_ids=min(self._settings.max_text_ids - self._num_text_ids, self._num_left),
             stop_ids=frozenset(stops),
             sampling=self._settings.text_sampling,
+            rule=self._settings.rule,
         )
 
     def _markers(self) -> list[int]:
@@ -306,6 +316,7 @@ class TurnInProgress:
         max_ids: int,
         sampling: SamplingParams,
         stop_ids: frozenset[int] = frozenset(),
+        rule: AbstractRule | None = None,
     ) -> SpanRequest:
         seed = _span_seed(self._settings.seed, self._num_spans)
         self._num_spans += 1
@@ -316,6 +327,7 @@ class TurnInProgress:
             seed=seed,
             sampling=sampling,
             stop_ids=stop_ids,
+            rule=rule,
         )
 
 

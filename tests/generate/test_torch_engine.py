@@ -1,12 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from mmgen.errors import EngineError, SettingsError
-from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest, Step
+from mmgen.generate.engine import (
+    AbstractRule,
+    AbstractRuleState,
+    Constraint,
+    SamplingParams,
+    SpanRequest,
+    Step,
+)
 from mmgen.generate.torch_engine import TorchEngine
 from mmgen.model import Decoder, DecoderConfig, init_weights
 
@@ -257,3 +267,91 @@ def test_a_gpu_gives_the_same_greedy_ids(decoder: Decoder) -> None:
     on_gpu = Decoder(decoder.config)
     on_gpu.load_state_dict(decoder.state_dict())
     assert collect(TorchEngine(on_gpu.to("cuda").eval()), requests) == expected
+
+
+@dataclass(frozen=True, slots=True)
+class Ascending(AbstractRule):
+    """Allows ids above the last one, and none but the stop id when `most` of them came."""
+
+    most: int
+
+    def begin(self) -> AbstractRuleState:
+        return AscendingState(self.most)
+
+
+class AscendingState(AbstractRuleState):
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._last = 0
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        known = np.arange(63) > self._last
+        return known if self._left else known & (np.arange(63) == 62)
+
+    def advance(self, id_: int) -> None:
+        assert self.allowed()[id_]
+        self._last = id_
+        self._left -= 1
+
+
+def ruled_request(seed: int, most: int = 4, **changes: Any) -> SpanRequest:
+    request = replace(text_request(seed), stop_ids=frozenset({62}), rule=Ascending(most))
+    return replace(request, **changes)
+
+
+def test_a_rule_narrows_what_may_come(decoder: Decoder) -> None:
+    requests = [ruled_request(seed) for seed in range(12)]
+    for ids in collect(TorchEngine(decoder), requests):
+        assert ids == sorted(set(ids)) and ids[-1] == 62 and len(ids) <= 5
+    free = collect(TorchEngine(decoder), [replace(item, rule=None) for item in requests])
+    assert any(ids != sorted(set(ids)) for ids in free)
+
+
+def test_under_a_rule_the_best_of_the_allowed_ids_is_chosen(decoder: Decoder) -> None:
+    request = ruled_request(0, sampling=SamplingParams(temperature=0))
+    (ids,) = collect(TorchEngine(decoder), [request])
+    rule = Ascending(4).begin()
+    for place, id_ in enumerate(ids):
+        sequence = torch.tensor([[*request.prompt_ids, *ids[:place]]])
+        with torch.no_grad():
+            hidden = decoder(sequence, torch.arange(sequence.shape[1])[None])[0, -1]
+            logits = decoder.logits(hidden)
+        known = rule.allowed()
+        choices = [*range(10, 60), 62]
+        best = max((c for c in choices if known[c]), key=lambda c: logits[c].item())
+        assert id_ == best
+        rule.advance(id_)
+
+
+def test_a_rule_concerns_its_own_request_alone(decoder: Decoder) -> None:
+    free = [text_request(seed) for seed in range(4)]
+    alone = collect(TorchEngine(decoder), free)
+    mixed = collect(TorchEngine(decoder), [*free, ruled_request(1), ruled_request(2, most=1)])
+    assert mixed[:4] == alone
+    assert mixed[4:] == [
+        collect(TorchEngine(decoder), [request])[0]
+        for request in (ruled_request(1), ruled_request(2, most=1))
+    ]
+
+
+def test_a_rule_that_allows_nothing_ends_its_request_with_an_error(decoder: Decoder) -> None:
+    engine = TorchEngine(decoder)
+    # Four ids in ascending order at most, and nine are wanted.
+    stuck = replace(
+        ruled_request(1),
+        constraint=Constraint(((range(10, 14),),)),
+        stop_ids=frozenset(),
+        rule=Ascending(9),
+    )
+    indices = [engine.submit(stuck), engine.submit(text_request(5))]
+    steps: list[Step] = []
+    while engine.num_unfinished:
+        steps += engine.step()
+    last = [step for step in steps if step.request_index == indices[0]][-1]
+    assert last.is_finished and last.ids == () and last.finish_reason is None
+    assert "cannot go on in the form it must have" in str(last.error)
+    others = [id_ for step in steps if step.request_index == indices[1] for id_ in step.ids]
+    assert [others] == collect(TorchEngine(decoder), [text_request(5)])
+    with pytest.raises(EngineError, match="cannot go on"):
+        collect(engine, [stuck])
+    assert engine.num_unfinished == 0
