@@ -259,6 +259,10 @@ class BackendInfo:
     """The default first; empty where the backend does not tell."""
     guidance_scale: float | None = None
     """The model's default."""
+    text_sampling: SamplingParams | None = None
+    """The model's default, where the backend tells."""
+    image_sampling: SamplingParams | None = None
+    """The model's default, where the backend tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
