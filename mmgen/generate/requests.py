@@ -16,6 +16,7 @@ __all__ = [
     "ChatRequest",
     "DrawRequest",
     "TurnRequest",
+    "check_characters",
     "check_prompt",
 ]
 
@@ -118,6 +119,11 @@ def check_prompt(prompt: str) -> None:
     """Refuse a prompt that says nothing or holds characters that are no text."""
     if not prompt.strip():
         raise SettingsError("the prompt is empty; say in words what is wanted")
+    check_characters(prompt)
+
+
+def check_characters(prompt: str) -> None:
+    """Refuse characters that are no text."""
     for index, character in enumerate(prompt):
         kind = unicodedata.category(character)
         if (kind == "Cc" and character not in _ALLOWED_CONTROLS) or kind == "Cs":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -66,7 +66,7 @@ class Service:
         finally:
             self._forget(index)
 
-    async def async_events(self, request: TurnRequest) -> AsyncIterator[Event]:
+    async def async_events(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of a request to a coroutine, as `events` does.
 
         Cancelling the coroutine cancels the request.
