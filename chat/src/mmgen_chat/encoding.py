@@ -124,7 +124,7 @@ class Encoder:
             )
 
         kept, num_ids = fitting(turns, cost, room)
-        left_out = tuple(turn.id for turn in turns if turn not in kept)
+        left_out = tuple(turn.id for turn in turns[: len(turns) - len(kept)])
         num_ids += 2
         self._check_room(num_ids, reserve, left_out, request.may_leave_out)
         document = Document(turns=tuple(self._turn(turn, known) for turn in kept))
