@@ -18,13 +18,18 @@ _RECIPE_HELP = "RECIPE is an installed recipe (`mmgen recipes list`) or MODULE:F
 def train(recipe: str, overrides: tuple[str, ...]) -> None:
     """Train by a recipe, with single settings changed.
 
-    The same command continues a run that was stopped, by Ctrl-C or in any other way.
+    The same command continues a run that was stopped, by Ctrl-C or in any other way. On several
+    devices: torchrun --nproc-per-node 8 -m mmgen train RECIPE ...
     """
+    from mmgen.train.processes import open_processes
     from mmgen.train.progress import open_progress
     from mmgen.train.run import configure, find_recipe, run
 
     config = configure(find_recipe(recipe), overrides)
-    result = run(config, progress=open_progress(sys.stderr))
+    with open_processes() as processes:
+        result = run(config, progress=open_progress(sys.stderr))
+    if not processes.is_first:
+        return
     if result.stopped is not None:
         command = shlex.join(["mmgen", "train", recipe, *overrides])
         click.echo(f"stopped in {result.stopped}, all saved; continue with: {command}", err=True)

@@ -50,6 +50,15 @@ class Batch:
         """Return the batch on another device."""
         return Batch(*(getattr(self, item.name).to(device) for item in fields(self)))
 
+    def rows(self, rows: slice) -> Batch:
+        """Return some rows of the batch, without copying."""
+        return Batch(*(getattr(self, item.name)[rows] for item in fields(self)))
+
+    def split(self, num_rows: int) -> Iterator[Batch]:
+        """Yield the batch in parts of `num_rows`, the last perhaps smaller."""
+        for start in range(0, len(self.ids), num_rows):
+            yield self.rows(slice(start, start + num_rows))
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:

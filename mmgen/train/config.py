@@ -258,6 +258,10 @@ class TrainConfig(AbstractStage):
         return f"train a decoder in {self.output}"
 
     @property
+    def is_shared(self) -> bool:
+        return True
+
+    @property
     def is_finished(self) -> bool:
         from mmgen.train.trainer import is_finished
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmgen.text_tokenizer import TextTokenizer
 from mmgen.train.loss import IMAGE, MARK, TEXT, LossSums
+from mmgen.train.processes import Processes
 
 __all__ = ["Tally", "text_id_bytes"]
 
@@ -61,6 +62,13 @@ class Tally:
         self.num_bytes += int(id_bytes[words].sum())
         self.num_images += int((targets == end_image_id).sum())
         self.num_ids += targets.numel()
+
+    def add_up(self, processes: Processes) -> None:
+        """Replace every number by its sum over all processes."""
+        sizes = torch.tensor([self.num_bytes, self.num_images, self.num_ids])
+        processes.add_up([self.nats])
+        processes.add_up([self.counts, sizes])
+        self.num_bytes, self.num_images, self.num_ids = sizes.tolist()
 
     def report(self) -> dict[str, float]:
         """Return the numbers to log; those of which there was nothing are left out."""

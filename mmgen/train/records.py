@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from mmgen.errors import OutputError
 from mmgen.train.state import write_atomically
 
-__all__ = ["Record", "RunRecords", "draw_curves", "read_records"]
+__all__ = ["Record", "RunRecords", "draw_curves", "numbers", "read_records"]
 
 Record: TypeAlias = Mapping[str, Any]
 """One line of the log: `kind` is `train` or `eval`, `step` counts steps done, the rest numbers."""
@@ -117,3 +117,13 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def numbers(report: Mapping[str, Any]) -> str:
+    """Return a report as one line of text."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:,.0f}"
+        if value >= 100
+        else f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in report.items()
+    )

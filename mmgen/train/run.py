@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from mmgen.errors import RecipeError
 from mmgen.plugins import load_recipe
 from mmgen.train.overrides import apply_overrides, parse_value, split_override
+from mmgen.train.processes import current_processes
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.stage import AbstractStage, Pipeline
 
@@ -108,18 +109,24 @@ def run(
     *,
     progress: AbstractProgress | None = None,
 ) -> RunResult:
-    """Carry out what is not finished yet, in order; stop where a stage is asked to."""
-    progress = progress or SilentProgress()
+    """Carry out what is not finished yet, in order; stop where a stage is asked to.
+
+    Of several processes (`open_processes`), each calls this alike.
+    """
+    processes = current_processes()
+    progress = (processes.is_first and progress) or SilentProgress()
     done: list[str] = []
     skipped: list[str] = []
     for name, stage in _named(config).items():
-        if stage.is_finished:
+        # The others must not look while the first one is writing.
+        if processes.from_first(processes.is_first and stage.is_finished):
             progress.note(f"{name}: {stage.title}: finished before")
             skipped.append(name)
             continue
         progress.begin(f"{name}: {stage.title}")
         try:
-            is_complete = stage.run(progress)
+            has_part = stage.is_shared or processes.is_first
+            is_complete = processes.from_first(has_part and stage.run(progress))
         finally:
             progress.end()
         if not is_complete:

@@ -33,6 +33,11 @@ class AbstractStage(ABC):
             MmgenError: results of other settings are in the way.
         """
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes carry it out together; otherwise the first does, alone."""
+        return False
+
     @abstractmethod
     def run(self, progress: AbstractProgress) -> bool:
         """Do the work, or what is left of it; return False if it was asked to stop early."""

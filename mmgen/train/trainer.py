@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +36,9 @@ from mmgen.train.precision import (
     step_flops,
     wants_compile,
 )
+from mmgen.train.processes import current_processes
 from mmgen.train.progress import AbstractProgress, SilentProgress
-from mmgen.train.records import RunRecords
+from mmgen.train.records import RunRecords, numbers
 from mmgen.train.start import start_weights
 from mmgen.train.state import (
     Counters,
@@ -111,7 +111,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, progress: AbstractProgress) -> None:
         """Build everything and continue from the newest state, if there is one."""
         self.config = config
-        self.progress = progress
+        self.processes = current_processes()
+        self.processes.check_rows(config.data.rows_per_batch)
+        self.progress = progress if self.processes.is_first else SilentProgress()
         self.vocabulary = load_vocabulary(config.export.vocabulary)
         if self.vocabulary.size != config.decoder.vocab_size:
             raise SettingsError(
@@ -158,43 +160,49 @@ class Trainer:
     def run(self, stop: threading.Event, on_sample: OnSample | None) -> TrainResult:
         """Train until the end or until `stop` is set; save either way, export at the end."""
         config = self.config
-        records = RunRecords(config.output, step=self.step)
+        is_first = self.processes.is_first
+        records = RunRecords(config.output, step=self.step) if is_first else None
         peak = matmul_rate(self.device, self.dtype)
         self.progress.begin(self._title())
         tally, mark = Tally.empty(), time.monotonic()
         try:
-            while self.share_done < 1.0 and not stop.is_set():
+            while self.share_done < 1.0 and not any(self.processes.largest(stop.is_set())):
                 lr = learning_rate(config.optim, self.step, self.share_done)
                 grad_norm = self.take_step(lr, tally)
-                self.elapsed = time.monotonic() - self._clock
+                (self.elapsed,) = self.processes.largest(time.monotonic() - self._clock)
                 is_last = self.share_done >= 1.0
                 if self._is_due(config.log_every) or is_last:
+                    tally.add_up(self.processes)
                     record = self._train_record(tally, lr, grad_norm, time.monotonic() - mark, peak)
-                    records.write(record)
+                    if records is not None:
+                        records.write(record)
                     self.progress.update(self.share_done, _detail(record))
                     tally, mark = Tally.empty(), time.monotonic()
                 pause = time.monotonic()
                 if config.data.eval_shards and (self._is_due(config.eval_every) or is_last):
                     report = self.evaluate()
-                    records.write({"kind": "eval", "step": self.step, **report})
-                    self.progress.note(f"step {self.step}, held out: {_numbers(report)}")
-                if on_sample is not None and (self._is_due(config.sample_every) or is_last):
+                    if records is not None:
+                        records.write({"kind": "eval", "step": self.step, **report})
+                    self.progress.note(f"step {self.step}, held out: {numbers(report)}")
+                is_sampled = self._is_due(config.sample_every) or is_last
+                if on_sample is not None and is_first and is_sampled:
                     with self.averaged_weights():
                         on_sample(self.decoder, self.step)
                 if self._is_due(config.checkpoint_every) and not is_last:
                     self.save()
-                    if config.curves == "on":
+                    if config.curves == "on" and records is not None:
                         records.draw_now_and_then()
                 mark += time.monotonic() - pause
             self.save()
-            if config.curves == "on":
+            if config.curves == "on" and records is not None:
                 records.draw()
         finally:
             self.progress.end()
-            records.close()
+            if records is not None:
+                records.close()
         checkpoint = config.output / "checkpoint"
         is_complete = self.share_done >= 1.0
-        if is_complete:
+        if is_complete and is_first:
             with self.averaged_weights():
                 export_decoder(self.decoder, self.vocabulary, config.export, checkpoint)
         return TrainResult(step=self.step, is_finished=is_complete, checkpoint=checkpoint)
@@ -205,10 +213,11 @@ class Trainer:
         batch = next(self.loader)
         normaliser = _total_weight(batch, config.image_loss_weight)
         rows = config.data.rows_at_once or config.data.rows_per_batch
-        for part in _split(batch, rows):
+        for part in self.processes.share(batch).split(rows):
             loss = self._loss(part, self.network, normaliser, tally)
             loss.backward()  # type: ignore[no-untyped-call]
         parameters = [value for value in self.decoder.parameters() if value.grad is not None]
+        self.processes.add_up(value.grad for value in parameters if value.grad is not None)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.optim.grad_clip).item()
         if not math.isfinite(norm):
             raise SettingsError(
@@ -241,8 +250,9 @@ class Trainer:
             for _ in range(config.data.eval_batches):
                 batch = next(loader)
                 rows = config.data.rows_at_once or config.data.rows_per_batch
-                for part in _split(batch, rows):
+                for part in self.processes.share(batch).split(rows):
                     self._loss(part, self.decoder, 1.0, tally)
+        tally.add_up(self.processes)
         return tally.report()
 
     @contextlib.contextmanager
@@ -260,9 +270,12 @@ class Trainer:
                 for name, value in parameters.items():
                     value.copy_(raw[name])
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Save the state of the run."""
-        return save_state(
+        self.processes.check_alike(self.decoder.parameters())
+        if not self.processes.is_first:
+            return
+        save_state(
             self.config.output / "state",
             network=self.decoder,
             averaged=self.averaged,
@@ -275,8 +288,9 @@ class Trainer:
     def _restore(self) -> None:
         path = latest_state(self.config.output / "state")
         if path is None:
-            text = json.dumps(to_plain(self.config), indent=1) + "\n"
-            write_atomically(self.config.output / "config.json", text)
+            if self.processes.is_first:
+                text = json.dumps(to_plain(self.config), indent=1) + "\n"
+                write_atomically(self.config.output / "config.json", text)
             return
         counters = restore_state(
             path,
@@ -351,24 +365,6 @@ class Trainer:
         return f"decoder of {millions:.1f}M parameters, {kind} on {self.device.type}, {begun}"
 
 
-def _split(batch: Batch, rows: int) -> Iterator[Batch]:
-    if rows >= len(batch.ids):
-        yield batch
-        return
-    parts = (
-        torch.split(tensor, rows)
-        for tensor in (
-            batch.ids,
-            batch.targets,
-            batch.positions,
-            batch.document_ids,
-            batch.modality,
-        )
-    )
-    for tensors in zip(*parts, strict=True):
-        yield Batch(*tensors)
-
-
 def _total_weight(batch: Batch, image_weight: float) -> float:
     counts = batch.targets >= 0
     num_image = int((counts & (batch.modality == 1)).sum())
@@ -382,13 +378,4 @@ def _detail(record: dict[str, float | int | str]) -> str:
         if name in ("loss", "loss_text", "loss_image", "bits_per_byte", "bits_per_image")
     }
     speed = f"{record['tokens_per_second']:,.0f} ids/s"
-    return f"step {record['step']}: {_numbers(shown)}, {speed}"
-
-
-def _numbers(report: Any) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:,.0f}"
-        if value >= 100
-        else f"{name.replace('_', ' ')} {value:.3f}"
-        for name, value in report.items()
-    )
+    return f"step {record['step']}: {numbers(shown)}, {speed}"
