@@ -11,7 +11,7 @@ import codecs
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -122,6 +122,11 @@ class BpeTokenizer(TextTokenizer):
     @property
     def num_ids(self) -> int:
         return self._num_ids
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """The bytes that each id stands for; none for ids that are not in use."""
+        return tuple(self._pieces)
 
     @property
     def fingerprint(self) -> str:

@@ -27,6 +27,7 @@ HEAVY = ("torch", "numpy", "PIL", "pyarrow", "tokenizers", "sentencepiece", "ric
 MAX_LINES = 400
 DOORS = {
     "flash_attn": {"mmgen/model/attention.py"},
+    "llguidance": {"mmgen/generate/forms.py"},
     "matplotlib": {"mmgen/train/records.py"},
     "transformers": {"mmgen/generate/bench.py", "mmgen/train/bench.py"},
     "xformers": {"mmgen/model/attention.py"},
