@@ -1,4 +1,4 @@
-"""Pictures in and out: files and bytes to RGB, arrays for the tokenizers, PNG files with metadata.
+"""Pictures in and out: files and bytes to RGB, arrays for the tokenizers, files with metadata.
 
 Every picture of a user comes through `open_picture`, which checks before it decodes, so that a
 broken, hostile or unusual file becomes one clear `PictureError` or a plain RGB picture.
@@ -7,25 +7,28 @@ broken, hostile or unusual file becomes one clear `PictureError` or a plain RGB 
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from mmgen.errors import OutputError, PictureError
+from mmgen.errors import OutputError, PictureError, SettingsError
 from mmgen.visual_tokenizer import Picture, Resize
 
 __all__ = [
     "MAX_PIXELS",
+    "PictureFormat",
     "PictureSource",
     "atomic_file",
+    "encode_picture",
     "half_blocks",
     "open_picture",
     "png_bytes",
@@ -39,11 +42,16 @@ __all__ = [
 PictureSource: TypeAlias = Path | bytes | Image.Image
 """Where a picture may come from."""
 
+PictureFormat: TypeAlias = Literal["png", "webp", "jpeg"]
+"""Formats that pictures are written in; WebP without loss unless a quality is given."""
+
 MAX_PIXELS = 64_000_000
 """Largest picture that is decoded, in pixels; a small file can claim to be far larger."""
 
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF")
 _WHITE = (255, 255, 255)
+_USER_COMMENT_ASCII = b"ASCII\0\0\0"
+_MAX_JPEG_EXIF = 65_533
 # What Pillow's decoders raise on damaged data besides OSError.
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error
@@ -105,16 +113,63 @@ def png_bytes(picture: Image.Image, metadata: Mapping[str, str] | None = None) -
 
 def save_png(picture: Image.Image, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a PNG file with text metadata, whole or not at all."""
-    data = png_bytes(picture, metadata)
     with atomic_file(path) as partial:
-        partial.write_bytes(data)
+        partial.write_bytes(encode_picture(picture, "png", metadata))
+
+
+def encode_picture(
+    picture: Image.Image,
+    form: PictureFormat,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    quality: int | None = None,
+) -> bytes:
+    """Return a picture as the bytes of a file with text metadata.
+
+    Args:
+        quality: 1 to 100, for JPEG and WebP; without it, WebP loses nothing.
+    """
+    if quality is not None and (form == "png" or not 1 <= quality <= 100):
+        raise SettingsError(f"quality is 1 to 100, for JPEG and WebP, got {quality} for {form}")
+    buffer = io.BytesIO()
+    if form == "png":
+        info = PngInfo()
+        for key, value in (metadata or {}).items():
+            info.add_itxt(key, value)
+        picture.save(buffer, format="PNG", pnginfo=info)
+        return buffer.getvalue()
+    exif = Image.Exif()
+    if metadata:
+        stated = _USER_COMMENT_ASCII + json.dumps(metadata).encode()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = stated
+        if form == "jpeg" and len(exif.tobytes()) > _MAX_JPEG_EXIF:
+            raise OutputError(
+                f"the picture's metadata takes {len(stated):,} bytes, and JPEG holds "
+                f"{_MAX_JPEG_EXIF:,} at most; write PNG or WebP"
+            )
+    if form == "jpeg":
+        picture.save(buffer, format="JPEG", exif=exif, quality=quality or 90)
+    elif quality is None:
+        picture.save(buffer, format="WEBP", exif=exif, lossless=True)
+    else:
+        picture.save(buffer, format="WEBP", exif=exif, quality=quality)
+    return buffer.getvalue()
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the text metadata of a PNG file; other formats have none."""
+    """Return the text metadata of a picture that `encode_picture` made; others may have none."""
     data = _read(path)
     with _pillow_errors(str(path)), Image.open(io.BytesIO(data)) as picture:
-        return dict(picture.text) if isinstance(picture, PngImageFile) else {}
+        if isinstance(picture, PngImageFile):
+            return dict(picture.text)
+        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if not isinstance(comment, bytes) or not comment.startswith(_USER_COMMENT_ASCII):
+        return {}
+    try:
+        found = json.loads(comment.removeprefix(_USER_COMMENT_ASCII))
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in dict(found).items()} if found else {}
 
 
 @contextmanager

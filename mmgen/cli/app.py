@@ -35,6 +35,7 @@ class Place:
 COMMANDS: Mapping[str, Place] = {
     "generate": Place("mmgen.cli.generate:generate", "Draw pictures from words."),
     "caption": Place("mmgen.cli.generate:caption", "Say what is in pictures."),
+    "batch": Place("mmgen.cli.batch:batch", "Caption or draw many, and never lose a line."),
     "models": Place("mmgen.cli.models:models", "List installed models and describe one."),
     "tokenizer": Place("mmgen.cli.tokenizer:tokenizer", "List, try and check visual tokenizers."),
     "data": Place("mmgen.cli.data:data", "Turn pictures and texts into training shards."),

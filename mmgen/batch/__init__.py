@@ -1,0 +1,3 @@
+"""Resumable jobs over files of rows: every row answered once, whatever happens in between."""
+
+__all__: list[str] = []

@@ -1,0 +1,235 @@
+"""A job put together: directory, log, outputs and runner, for one task over one input."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
+
+from mmgen.batch.backend import AbstractBackend
+from mmgen.batch.committer import Committer
+from mmgen.batch.job import Identity, JobDirectory, Part
+from mmgen.batch.log import Record, ResultsLog
+from mmgen.batch.outputs import Layout, Outputs
+from mmgen.batch.readers import AbstractReader
+from mmgen.batch.results import Result
+from mmgen.batch.rows import InputRow, Row
+from mmgen.batch.runner import Runner, RunnerConfig
+from mmgen.batch.survey import Survey, checked
+from mmgen.batch.tasks import AbstractTask
+from mmgen.batch.writers import OutputForm, SidecarRules, open_writers
+from mmgen.batch.writers.sidecar import check_sidecars
+from mmgen.checkpoint import Checkpoint
+from mmgen.document import DocumentCodec
+from mmgen.errors import SettingsError
+from mmgen.pictures import atomic_file
+
+__all__ = ["BatchConfig", "Job", "Progress", "Summary", "model_content", "run_job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """What a job writes and how it runs."""
+
+    forms: tuple[OutputForm, ...]
+    """Outputs besides the JSON lines, which are always written."""
+    rows_per_shard: int = 1000
+    """Rows in one file of Parquet, WebDataset or codes."""
+    part: Part = field(default_factory=Part)
+    sidecars: SidecarRules = field(default_factory=SidecarRules)
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
+
+    def __post_init__(self) -> None:
+        unknown = set(self.forms) - set(get_args(OutputForm))
+        if unknown:
+            raise SettingsError(f"there is no output form {sorted(unknown)[0]!r}")
+        if self.rows_per_shard < 1:
+            raise SettingsError(f"rows per shard must be 1 or more, got {self.rows_per_shard}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is."""
+
+    num_rows: int
+    num_done: int
+    """Rows with a record, those of earlier runs and failed ones included."""
+    num_failed: int
+    num_ids: int
+    """Token ids taken and given in this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a run ended."""
+
+    num_rows: int
+    num_done: int
+    num_failed: int
+    num_before: int
+    """Rows that earlier runs had done."""
+    num_ids: int
+    seconds: float
+    faults: dict[str, int]
+    """Rows without an answer, by kind of error."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.num_done == self.num_rows
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Job:
+    """Everything a run needs."""
+
+    directory: JobDirectory
+    reader: AbstractReader
+    survey: Survey
+    check: Callable[[Row], object]
+    """Raises what is wrong with a row."""
+    task: AbstractTask
+    backend: AbstractBackend
+    checkpoint: Checkpoint
+    codec: DocumentCodec
+    config: BatchConfig
+
+    @property
+    def rows(self) -> range:
+        """The rows of this job: of an array's part, some of the input's."""
+        return self.config.part.rows(self.survey.num_rows)
+
+    @property
+    def identity(self) -> Identity:
+        """Everything that decides the results."""
+        config = self.config
+        rules = config.sidecars
+        settings: dict[str, Any] = {**self.task.settings, "outputs": sorted(config.forms)}
+        if set(config.forms) - {"files", "sidecar"}:
+            settings["rows_per_shard"] = config.rows_per_shard
+        if "sidecar" in config.forms:
+            settings["captions"] = {
+                "folder": None if rules.folder is None else str(rules.folder),
+                "extension": rules.extension,
+                "existing": rules.existing,
+            }
+        return Identity(
+            task=self.task.name,
+            source=self.survey.content(),
+            settings=settings,
+            model=model_content(self.checkpoint),
+            part=f"{config.part.index}/{config.part.count}",
+        )
+
+
+def model_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what identifies a model and its ways, as JSON values."""
+    return {
+        "fingerprint": checkpoint.fingerprint,
+        "defaults": asdict(checkpoint.generation),
+    }
+
+
+def run_job(
+    job: Job,
+    *,
+    stop: threading.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Begin a job, or go on with it; return how the run ended.
+
+    Raises:
+        SettingsError: the directory holds another job.
+        OutputError: something cannot be written.
+    """
+    directory, config, rows = job.directory, job.config, job.rows
+    started = time.monotonic()
+    if not directory.check(job.identity) and "sidecar" in config.forms:
+        check_sidecars(job.reader.rows(), directory.path, config.sidecars)
+    with directory.locked():
+        directory.begin(job.identity)
+        with directory.open_log(rows) as log:
+            before = log.num_done
+            is_kept = "files" in config.forms
+            layout = Layout(directory.path, rows, keep_pictures=is_kept)
+            writers = open_writers(
+                config.forms,
+                directory.path,
+                rows,
+                config.rows_per_shard,
+                job.task,
+                vocabulary=job.checkpoint.vocabulary.fingerprint,
+                config=job.identity.content(),
+                sidecars=config.sidecars,
+            )
+            outputs = Outputs(directory.path, log, writers, rows)
+            layout.remove_orphans(log, outputs.packed)
+            codec = job.codec if "codes" in config.forms else None
+
+            def write(row: Row, result: Result) -> Record:
+                return layout.write(row.index, row.id, result, codec)
+
+            def tell() -> None:
+                if on_progress is not None:
+                    on_progress(
+                        Progress(
+                            num_rows=len(rows),
+                            num_done=log.num_done,
+                            num_failed=log.num_failed,
+                            num_ids=job.backend.num_ids,
+                        )
+                    )
+
+            runner = Runner(
+                _open_rows(job, log),
+                job.task,
+                job.backend,
+                Committer(log, layout, outputs, on_commit=tell),
+                write=write,
+                config=config.runner,
+                stop=stop,
+            )
+            tell()
+            runner.run()
+            summary = Summary(
+                num_rows=len(rows),
+                num_done=log.num_done,
+                num_failed=log.num_failed,
+                num_before=before,
+                num_ids=job.backend.num_ids,
+                seconds=time.monotonic() - started,
+                faults=log.fault_kinds,
+            )
+            _write_report(directory, summary)
+            return summary
+
+
+def _open_rows(job: Job, log: ResultsLog) -> Iterator[InputRow]:
+    """Yield the job's rows that have no record."""
+    for row in checked(job.reader.rows(), job.check):
+        if row.index >= job.rows.stop:
+            return
+        if row.index in job.rows and row.index not in log:
+            yield row
+
+
+def _write_report(directory: JobDirectory, summary: Summary) -> None:
+    content = {
+        "is_complete": summary.is_complete,
+        "rows": summary.num_rows,
+        "answered": summary.num_done - summary.num_failed,
+        "failed": summary.num_failed,
+        "faults": summary.faults,
+        "last_run": {
+            "rows": summary.num_done - summary.num_before,
+            "seconds": round(summary.seconds, 3),
+            "rows_per_second": round(
+                (summary.num_done - summary.num_before) / max(summary.seconds, 1e-9), 3
+            ),
+            "tokens": summary.num_ids,
+        },
+    }
+    with atomic_file(directory.path / "report.json") as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

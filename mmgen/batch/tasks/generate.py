@@ -1,0 +1,150 @@
+"""Pictures from words, one per row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mmgen.batch.fields import integer, number, text
+from mmgen.batch.results import Answer, EncodedPicture, Result
+from mmgen.batch.rows import Row, row_seed
+from mmgen.batch.tasks.abstract import AbstractTask, ColumnKind
+from mmgen.batch.tasks.sampling import SamplingSettings
+from mmgen.checkpoint import Checkpoint
+from mmgen.document import Document, Text, Turn
+from mmgen.errors import EngineError, SettingsError
+from mmgen.generate.engine import MAX_SEED
+from mmgen.generate.provenance import Provenance, parse_size
+from mmgen.generate.requests import DrawRequest, check_prompt
+from mmgen.pictures import PictureFormat, encode_picture, to_picture
+
+__all__ = ["GenerateSettings", "GenerateTask"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateSettings:
+    """What holds for every row that does not say otherwise."""
+
+    seed: int = 0
+    """From which, with its id, each row's seed follows."""
+    guidance: float | None = None
+    size: tuple[int, int] | None = None
+    """Height and width in pixels."""
+    tokenizer: str | None = None
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    picture_format: PictureFormat = "png"
+    quality: int | None = None
+    """Of JPEG and lossy WebP, 1 to 100; None for lossless WebP and Pillow's usual JPEG."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise SettingsError(f"a seed must be within 0 and {MAX_SEED}, got {self.seed}")
+        if self.guidance is not None:
+            # The request checks the value.
+            DrawRequest(prompt="a", seed=0, guidance_scale=self.guidance)
+
+    def request(self, row: Row) -> DrawRequest:
+        """Return what to draw for a row, sampling aside.
+
+        Raises:
+            SettingsError: the row has no prompt, or a setting outside its domain.
+        """
+        prompt = text(row, "prompt")
+        if prompt is None:
+            known = ", ".join(row.fields) or "none"
+            raise SettingsError(f"the row has no prompt; its fields are: {known}")
+        check_prompt(prompt)
+        self.sampling.given(row)
+        seed = integer(row, "seed")
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise SettingsError(f"a seed must be within 0 and {MAX_SEED}, got {seed}")
+        guidance = number(row, "guidance")
+        size = text(row, "size")
+        return DrawRequest(
+            prompt=prompt,
+            seed=row_seed(self.seed, row.id) if seed is None else seed,
+            guidance_scale=self.guidance if guidance is None else guidance,
+            size=self.size if size is None else parse_size(size),
+            tokenizer=text(row, "tokenizer") or self.tokenizer,
+        )
+
+
+class GenerateTask(AbstractTask):
+    """Draws one picture per row."""
+
+    def __init__(self, settings: GenerateSettings, checkpoint: Checkpoint, *, model: str) -> None:
+        """Take what a task needs.
+
+        Args:
+            model: what pictures call the model that drew them.
+        """
+        self._settings = settings
+        self._checkpoint = checkpoint
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        return "generate"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return asdict(self._settings)
+
+    @property
+    def columns(self) -> Mapping[str, ColumnKind]:
+        return {
+            "prompt": "str",
+            "seed": "int",
+            "guidance": "float",
+            "temperature": "float",
+            "top_k": "int",
+            "top_p": "float",
+            "width": "int",
+            "height": "int",
+            "tokenizer": "str",
+        }
+
+    @property
+    def words(self) -> str:
+        return "prompt"
+
+    def requests(self, row: Row) -> Sequence[DrawRequest]:
+        request = self._settings.request(row)
+        sampling = self._settings.sampling.params(row, self._checkpoint.generation.image)
+        return (replace(request, sampling=sampling),)
+
+    def finish(self, row: Row, answers: Sequence[Answer]) -> Result:
+        (answer,) = answers
+        request = answer.request
+        assert isinstance(request, DrawRequest)
+        if not answer.images:
+            raise EngineError("no picture was drawn")
+        image = answer.images[0]
+        picture = to_picture(image.picture)
+        provenance = Provenance.of(image, request.prompt, self._model, self._checkpoint)
+        data = encode_picture(
+            picture,
+            self._settings.picture_format,
+            provenance.metadata(),
+            quality=self._settings.quality,
+        )
+        suffix = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}[self._settings.picture_format]
+        template = self._checkpoint.generation.draw_template
+        asked = Turn("user", (Text(template.replace("{prompt}", request.prompt)),))
+        return Result(
+            fields={
+                "prompt": request.prompt,
+                "seed": image.seed,
+                "guidance": float(image.guidance_scale),
+                "temperature": float(image.sampling.temperature),
+                "top_k": image.sampling.top_k,
+                "top_p": image.sampling.top_p,
+                "width": picture.width,
+                "height": picture.height,
+                "tokenizer": image.tokenizer,
+            },
+            label=request.prompt,
+            pictures=(EncodedPicture(suffix, data),),
+            document=None if answer.turn is None else Document(turns=(asked, answer.turn)),
+        )
