@@ -1,7 +1,9 @@
-"""Text from models, servers and files, made safe for a terminal.
+"""Text from models, files and servers, made harmless before a terminal or Textual sees it.
 
-What could command a terminal, or make text read otherwise than it is stored, is replaced by a
-visible sign. Textual's markup needs no care here: nothing of this text is ever read as markup.
+Control characters could move the cursor, change the title or the clipboard, or answer the terminal
+in the user's name; square brackets could be Textual's markup; directional characters could make a
+line read as something else. Characters are made visible, never silently dropped, so that nobody is
+fooled by what is missing either.
 """
 
 from __future__ import annotations
@@ -9,30 +11,48 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["one_line", "printable"]
+__all__ = ["escape_markup", "one_line", "printable"]
 
-_KEPT = "\n\t"
-_SIGN = "�"
+# C0 without tab and newline, DEL, C1; then marks that turn the direction of writing.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_LINE_ENDS = re.compile("\r\n|\r(?!\n)")
+_BLANKS = re.compile(r"[\t\n ]+")
 
 
 def printable(text: str) -> str:
-    """Return text without anything that could command a terminal; line ends and tabs stay."""
-    return "".join(
-        character if character in _KEPT or not _is_command(character) else _SIGN
-        for character in text.replace("\r\n", "\n")
-    )
+    """Return text of any number of lines without anything that could command a terminal."""
+    return _HARMFUL.sub(lambda match: _visible(match[0]), _LINE_ENDS.sub("\n", text))
 
 
-def one_line(text: str) -> str:
-    """Return text as one line without anything that could command a terminal."""
-    return re.sub(r"\s+", " ", printable(text)).strip()
+def one_line(text: str, *, max_length: int | None = None) -> str:
+    """Return text as one line without anything that could command a terminal.
+
+    Args:
+        max_length: longer text is cut, with an ellipsis at the end.
+    """
+    line = _BLANKS.sub(" ", printable(text)).strip()
+    if max_length is not None and len(line) > max_length:
+        line = f"{line[: max_length - 1].rstrip()}…"
+    return line
 
 
-def _is_command(character: str) -> bool:
-    # Controls, surrogates, and the marks that turn the direction of text around.
-    category = unicodedata.category(character)
-    return category in ("Cc", "Cs") or character in "\u2028\u2029" or _turns(character)
+def escape_markup(text: str) -> str:
+    """Return text that Textual shows as it stands, for places where markup cannot be turned off."""
+    escaped = text.replace("[", "\\[")
+    # A backslash at the end would escape what the caller puts behind it; a character without width
+    # stands between.
+    return f"{escaped}\u200b" if escaped.endswith("\\") else escaped
 
 
-def _turns(character: str) -> bool:
-    return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+def _visible(character: str) -> str:
+    """Return a sign for a control character: its picture, or its code in brackets."""
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if unicodedata.category(character) == "Cs":
+        return "\ufffd"
+    return f"<U+{code:04X}>"
