@@ -106,7 +106,9 @@ class Controls:
         if self.tokens is not None and self.tokens not in tokenizer.lengths:
             lengths = ", ".join(map(str, tokenizer.lengths))
             there = f"there are {lengths}" if lengths else "its pictures have one length"
-            raise SettingsError(f"{tokenizer.name} has no pictures of {self.tokens} tokens; {there}")
+            raise SettingsError(
+                f"{tokenizer.name} has no pictures of {self.tokens} tokens; {there}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,9 +81,7 @@ class PictureBlock(Vertical, can_focus=True):
             self.picture = picture
             self.what = what
 
-    def __init__(
-        self, surface: Surface, picture: Picture, *, max_rows: int | None = None
-    ) -> None:
+    def __init__(self, surface: Surface, picture: Picture, *, max_rows: int | None = None) -> None:
         super().__init__()
         self.picture = picture
         self._surface = surface

@@ -177,7 +177,10 @@ class TurnView(Vertical, can_focus=True):
     def _show_state(self) -> None:
         turn = self.turn
         if turn.state == "failed":
-            self.note(f"broke off: {turn.failure or 'no reason given'} — /retry tries again", is_failure=True)
+            self.note(
+                f"broke off: {turn.failure or 'no reason given'} — /retry tries again",
+                is_failure=True,
+            )
         elif turn.state == "stopped":
             self.note("stopped")
         elif turn.state == "running":
