@@ -37,6 +37,9 @@ class Usage:
     """Ids that a turn took."""
 
     prompt_ids: int
+    """All that was read, pictures included."""
+    prompt_image_ids: int
+    """Codes among them."""
     text_ids: int
     image_ids: int
 

@@ -34,6 +34,7 @@ from mmgen.generate.events import (
 )
 from mmgen.grammar import GrammarState
 from mmgen.visual_tokenizer import Codes, Layout
+from mmgen.vocabulary import Vocabulary
 
 __all__ = ["TurnInProgress", "TurnSettings", "check_room"]
 
@@ -117,6 +118,7 @@ class TurnInProgress:
         self._ids = list(prompt_ids)
         self._state: GrammarState = codec.grammar.state_after(prompt_ids)
         self._num_prompt_ids = len(prompt_ids)
+        self._num_prompt_codes = _num_codes(prompt_ids, codec.vocabulary)
         self._num_spans = 0
         self._num_text_ids = 0
         self._num_image_ids = 0
@@ -226,7 +228,12 @@ class TurnInProgress:
             turn=turn,
             text="".join(item.text for item in turn.segments if isinstance(item, Text)),
             end=self.end,
-            usage=Usage(self._num_prompt_ids, self._num_text_ids, self._num_image_ids),
+            usage=Usage(
+                prompt_ids=self._num_prompt_ids,
+                prompt_image_ids=self._num_prompt_codes,
+                text_ids=self._num_text_ids,
+                image_ids=self._num_image_ids,
+            ),
             timings=Timings((self._first or now) - self._started, now - self._started),
         )
 
@@ -329,6 +336,12 @@ class TurnInProgress:
             stop_ids=stop_ids,
             rule=rule,
         )
+
+
+def _num_codes(ids: list[int], vocabulary: Vocabulary) -> int:
+    """Return how many ids are codes of pictures."""
+    ranges = [codes for item in vocabulary.tokenizers.values() for codes in item.code_ids]
+    return sum(any(id_ in codes for codes in ranges) for id_ in ids)
 
 
 def _span_seed(seed: int, number: int) -> int:

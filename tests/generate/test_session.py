@@ -317,6 +317,7 @@ def test_a_turn_can_be_made_to_draw(session: Session) -> None:
     assert (drawn.picture.shape, drawn.seed) == ((64, 64, 3), 4)
     assert isinstance(events[-1], TurnFinished)
     assert (events[-1].end, events[-1].text) == ("image", "")
+    assert (events[-1].usage.prompt_image_ids, events[-1].usage.image_ids) == (16, 64)
 
 
 def test_a_turn_that_must_draw_like_a_drawing_is_that_drawing(session: Session) -> None:
