@@ -31,7 +31,7 @@ from mmgen.visual_tokenizer import (
     VisualTokenizerSpec,
 )
 
-__all__ = ["TokenizerRanges", "Vocabulary"]
+__all__ = ["TokenizerRanges", "Vocabulary", "layout_from_json", "layout_to_json"]
 
 FORMAT = 1
 ROW_MULTIPLE = 64
@@ -313,7 +313,7 @@ class Vocabulary:
                 vocabulary = vocabulary.extend(
                     item["name"],
                     codebook_sizes=item["codebook_sizes"],
-                    layouts=[_layout_from_json(layout) for layout in item["layouts"]],
+                    layouts=[layout_from_json(layout) for layout in item["layouts"]],
                 )
             if vocabulary.fingerprint != stored:
                 raise VocabularyError(
@@ -334,7 +334,7 @@ class Vocabulary:
                 {
                     "name": ranges.name,
                     "codebook_sizes": list(ranges.codebook_sizes),
-                    "layouts": [_layout_to_json(layout) for layout in ranges.layouts],
+                    "layouts": [layout_to_json(layout) for layout in ranges.layouts],
                     "marker_id": ranges.marker_id,
                     "shape_ids": [ranges.shape_ids.start, ranges.shape_ids.stop],
                     "code_ids": [[ids.start, ids.stop] for ids in ranges.code_ids],
@@ -373,7 +373,8 @@ def _digest(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _layout_to_json(layout: Layout) -> dict[str, Any]:
+def layout_to_json(layout: Layout) -> dict[str, Any]:
+    """Return a layout as JSON data."""
     match layout:
         case Grid():
             return {"grid": [layout.frames, layout.rows, layout.columns]}
@@ -381,10 +382,11 @@ def _layout_to_json(layout: Layout) -> dict[str, Any]:
             return {"ordered": layout.length}
         case Scales():
             return {"scales": [list(size) for size in layout.sizes]}
-    return {"segments": [_layout_to_json(part) for part in layout.parts]}
+    return {"segments": [layout_to_json(part) for part in layout.parts]}
 
 
-def _layout_from_json(data: Mapping[str, Any]) -> Layout:
+def layout_from_json(data: Mapping[str, Any]) -> Layout:
+    """Return the layout that JSON data describes; other data are a `ValueError`."""
     match data:
         case {"grid": [int(frames), int(rows), int(columns)]}:
             return Grid(rows, columns, frames)
@@ -393,6 +395,6 @@ def _layout_from_json(data: Mapping[str, Any]) -> Layout:
         case {"scales": [*sizes]}:
             return Scales(tuple((int(rows), int(columns)) for rows, columns in sizes))
         case {"segments": [*items]}:
-            parts = [_layout_from_json(item) for item in items]
+            parts = [layout_from_json(item) for item in items]
             return Segments(tuple(part for part in parts if not isinstance(part, Segments)))
     raise ValueError(f"unknown layout {data}; expected grid, ordered, scales or segments")
