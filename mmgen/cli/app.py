@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Place] = {
     "train": Place("mmgen.cli.train:train", "Train by a recipe."),
     "recipes": Place("mmgen.cli.train:recipes", "List recipes and show one."),
     "evaluate": Place("mmgen.cli.evaluate:evaluate", "Measure a tokenizer or a model."),
+    "serve": Place("mmgen.cli.serve:serve", "Serve a model over HTTP as OpenAI does."),
     "bench": Place("mmgen.cli.bench:bench", "Measure speed and memory."),
 }
 

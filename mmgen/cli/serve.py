@@ -1,0 +1,140 @@
+"""`mmgen serve`: an OpenAI-compatible server that reads and draws."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mmgen.errors import PluginError
+
+__all__ = ["serve"]
+
+EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
+
+
+@click.command()
+@click.argument("model", required=False, metavar="[NAME|DIR]")
+@click.option(
+    "--engine",
+    type=click.Choice(["torch", "vllm"]),
+    default="torch",
+    show_default=True,
+    help="What runs the decoder.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 for any that is free.",
+)
+@click.option(
+    "--api-key",
+    envvar="MMGEN_API_KEY",
+    show_envvar=True,
+    metavar="KEY",
+    help="What clients must send.  [default: everybody is let in]",
+)
+@click.option("--model-name", metavar="NAME", help="What clients call the model.")
+@click.option(
+    "--allow-url-host",
+    "url_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Fetch pictures from this host; may be repeated.  [default: fetch nothing]",
+)
+@click.option("--max-turns", type=int, help="Answers and pictures in the works at once.")
+@click.option("--max-n", type=int, help="Answers or pictures of one request.")
+@click.option("--max-tokens", type=int, help="Text tokens of one answer.")
+@click.option("--max-body", type=int, metavar="BYTES", help="Largest body of a request.")
+@click.option("--max-pixels", type=int, help="Largest picture that is read.")
+@click.option("--rows", type=int, default=64, show_default=True, help="Batch of the torch engine.")
+@click.option("--device", default="cpu", show_default=True, help="Where the torch engine runs.")
+@click.option(
+    "--shutdown-seconds",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="How long running requests may take to finish at the end.",
+)
+@click.option("--log-requests", is_flag=True, help="Print a line per request.")
+def serve(
+    model: str | None,
+    engine: Literal["torch", "vllm"],
+    host: str,
+    port: int,
+    api_key: str | None,
+    model_name: str | None,
+    url_hosts: tuple[str, ...],
+    max_turns: int | None,
+    max_n: int | None,
+    max_tokens: int | None,
+    max_body: int | None,
+    max_pixels: int | None,
+    rows: int,
+    device: str,
+    shutdown_seconds: int,
+    log_requests: bool,
+) -> None:
+    """Serve a model over HTTP in the shapes of OpenAI's API, until Ctrl-C or SIGTERM.
+
+    The model is an installed one by name or a checkpoint's directory; without it, the default.
+    """
+    check_extra()
+    from mmgen.checkpoint import DEFAULT_MODEL
+    from mmgen.serve.opening import open_engine_session
+    from mmgen.serve.server import address_of, bind, serve_session
+    from mmgen.serve.settings import Limits, ServerConfig
+
+    asked = {
+        "max_turns": max_turns,
+        "max_n": max_n,
+        "max_tokens": max_tokens,
+        "max_body_bytes": max_body,
+        "max_pixels": max_pixels,
+    }
+    limits = Limits(**{name: value for name, value in asked.items() if value is not None})
+    config = ServerConfig(
+        model_name=model_name or Path(model or DEFAULT_MODEL).resolve().name,
+        api_key=api_key,
+        allowed_url_hosts=frozenset(name.lower() for name in url_hosts),
+        limits=limits,
+    )
+    with bind(host, port) as listener:
+        if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
+            click.echo(
+                f"mmgen: warning: without --api-key, whoever reaches {host} can use the server",
+                err=True,
+            )
+        session = open_engine_session(engine, model, num_rows=rows, device=device)
+        address = address_of(listener)
+
+        def tell() -> None:
+            click.echo(
+                f"mmgen: serving {config.model_name} at {address}/v1 (engine {engine}); Ctrl-C "
+                "ends it",
+                err=True,
+            )
+
+        serve_session(
+            session,
+            config,
+            listener,
+            shutdown_seconds=shutdown_seconds,
+            log_requests=log_requests,
+            when_ready=tell,
+        )
+    click.echo("mmgen: the server has ended", err=True)
+
+
+def check_extra() -> None:
+    """Refuse to go on without the packages of the extra."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise PluginError(
+            f"serving needs {', '.join(missing)}; install with pip install 'mmgen[serve]'"
+        )
