@@ -225,11 +225,12 @@ class Conversation:
         )
 
     def with_picture(self, picture: Picture) -> Conversation:
-        """Return the conversation with a later state of one of its pictures."""
+        """Return the conversation with a later state of a picture, in every turn that has it."""
+        result = self
         for turn in self.turns.values():
             if any(item.id == picture.id for item in turn.pictures):
-                return self.with_turn(turn.with_picture(picture))
-        raise AssertionError(f"no picture {picture.id} in this conversation")
+                result = result.with_turn(turn.with_picture(picture))
+        return result
 
     def with_branch(self, turn_id: str | None) -> Conversation:
         """Return the conversation looking at the branch through a turn, down to its newest leaf.
