@@ -62,6 +62,7 @@ def _sampling_options(command: Command) -> Command:
 )
 @click.option("-n", "--number", type=int, help="Pictures per prompt.  [default: 1]")
 @click.option("--guidance", type=float, help="How strongly the prompt counts; 1 is neutral.")
+@click.option("--negative", metavar="TEXT", help="What guidance shall lead away from.")
 @click.option("--size", metavar="WxH", help="Size in pixels, among those of the model.")
 @click.option(
     "--from",
@@ -78,6 +79,7 @@ def generate(
     output: Path | None,
     number: int | None,
     guidance: float | None,
+    negative: str | None,
     size: str | None,
     source: Path | None,
     temperature: float | None,
@@ -106,6 +108,7 @@ def generate(
         fixed: dict[str, object] = {
             "-n": number,
             "--guidance": guidance,
+            "--negative": negative,
             "--size": size,
             "--seed": seed,
         }
@@ -128,6 +131,7 @@ def generate(
                 prompt=text,
                 seed=first + sample,
                 guidance_scale=guidance,
+                negative_prompt=negative,
                 size=None if size is None else parse_size(size),
                 tokenizer=tokenizer,
             )

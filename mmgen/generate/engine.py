@@ -127,7 +127,8 @@ class SpanRequest:
     stop_ids: frozenset[int] = frozenset()
     """Ids that end the span; the id itself is still delivered."""
     unguided_ids: tuple[int, ...] | None = None
-    """The prompt with its condition blanked, equally long; None for a request without guidance."""
+    """What guidance leads away from: the prompt with its condition blanked, which makes it equally
+    long, or another condition in its place; None for a request without guidance."""
     guidance_scale: float = 1.0
     """`unguided + scale * (guided - unguided)`; 1 leaves the unguided prompt without effect."""
     rule: AbstractRule | None = None
@@ -147,11 +148,8 @@ class SpanRequest:
                 raise SettingsError(
                     f"guidance {self.guidance_scale} needs an unguided prompt, got none"
                 )
-        elif len(self.unguided_ids) != len(self.prompt_ids):
-            raise SettingsError(
-                f"the unguided prompt has {len(self.unguided_ids)} ids and the prompt "
-                f"{len(self.prompt_ids)}; they must be equally long"
-            )
+        elif not self.unguided_ids:
+            raise SettingsError("an unguided prompt needs at least one id")
         for id_ in sorted(self.stop_ids):
             if not self.constraint.allows(id_):
                 raise SettingsError(f"stop id {id_} can never come: no step allows it")
@@ -183,12 +181,19 @@ class Step:
         return self.finish_reason is not None or self.error is not None
 
 
-def check_request(request: SpanRequest, vocab_size: int, context_length: int) -> None:
+def check_request(
+    request: SpanRequest,
+    vocab_size: int,
+    context_length: int,
+    *,
+    takes_unequal_prompts: bool = False,
+) -> None:
     """Refuse a request that a decoder cannot serve.
 
     Args:
         vocab_size: ids the decoder has.
         context_length: most ids of a prompt and its span together.
+        takes_unequal_prompts: whether the unguided prompt may have another length.
 
     Raises:
         EngineError: it names ids that the decoder lacks, or is too long.
@@ -202,10 +207,18 @@ def check_request(request: SpanRequest, vocab_size: int, context_length: int) ->
             f"a step may take id {request.constraint.num_rows_needed - 1}, but the decoder "
             f"has {vocab_size} ids"
         )
-    total = len(request.prompt_ids) + request.max_ids
+    num_unguided_ids = len(request.unguided_ids or request.prompt_ids)
+    if num_unguided_ids != len(request.prompt_ids) and not takes_unequal_prompts:
+        raise EngineError(
+            f"the unguided prompt has {num_unguided_ids} ids and the prompt "
+            f"{len(request.prompt_ids)}; this engine needs them equally long, so leave a negative "
+            "prompt out or use the torch engine"
+        )
+    num_prompt_ids = max(len(request.prompt_ids), num_unguided_ids)
+    total = num_prompt_ids + request.max_ids
     if total > context_length:
         raise EngineError(
-            f"the prompt has {len(request.prompt_ids)} tokens and {request.max_ids} are to "
+            f"the prompt has {num_prompt_ids} tokens and {request.max_ids} are to "
             f"follow, {total} of {context_length} that fit; shorten the prompt"
         )
 

@@ -118,6 +118,8 @@ class ImageFinished:
     """From the start of the image to the decoded picture."""
     num_ids: int
     """Codes drawn."""
+    negative_prompt: str | None = None
+    """What guidance led away from, where words said it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Provenance:
     tokenizer: str
     model: str
     """As it was named by the user."""
+    negative_prompt: str | None = None
     fingerprints: Mapping[str, str]
     """By the keys of `FINGERPRINTS`."""
     codes: tuple[tuple[int, ...], ...]
@@ -58,6 +59,7 @@ class Provenance:
             size=(height, width),
             tokenizer=image.tokenizer,
             model=model,
+            negative_prompt=image.negative_prompt,
             fingerprints=_fingerprints(checkpoint, image.tokenizer),
             codes=tuple(map(tuple, image.codes.array.tolist())),
         )
@@ -67,6 +69,8 @@ class Provenance:
         height, width = self.size
         settings = {"guidance_scale": self.guidance_scale, **asdict(self.sampling)}
         settings |= {"size": f"{width}x{height}", "tokenizer": self.tokenizer}
+        if self.negative_prompt is not None:
+            settings["negative_prompt"] = self.negative_prompt
         return {
             "mmgen": __version__,
             "prompt": self.prompt,
@@ -90,6 +94,7 @@ class Provenance:
             )
         try:
             settings: dict[str, Any] = json.loads(found["settings"])
+            negative_prompt = settings.pop("negative_prompt", None)
             return cls(
                 prompt=found["prompt"],
                 seed=int(found["seed"]),
@@ -98,6 +103,7 @@ class Provenance:
                 tokenizer=str(settings.pop("tokenizer")),
                 sampling=SamplingParams(**settings),
                 model=found["model"],
+                negative_prompt=None if negative_prompt is None else str(negative_prompt),
                 fingerprints={key: found[key] for key in FINGERPRINTS},
                 codes=tuple(tuple(map(int, position)) for position in json.loads(found["codes"])),
             )
@@ -128,6 +134,7 @@ class Provenance:
             sampling=self.sampling,
             size=self.size,
             tokenizer=self.tokenizer,
+            negative_prompt=self.negative_prompt,
         )
 
 

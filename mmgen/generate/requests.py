@@ -33,6 +33,8 @@ class DrawRequest:
     """Decides the picture; another seed gives another one."""
     guidance_scale: float | None = None
     """How strongly the prompt counts; 1 is without guidance."""
+    negative_prompt: str | None = None
+    """What guidance leads away from; without it, from no condition at all."""
     sampling: SamplingParams | None = None
     """How codes are chosen."""
     size: tuple[int, int] | None = None

@@ -7,6 +7,7 @@ what may follow. Many requests share the engine's batch, each with its own setti
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmgen.checkpoint import Checkpoint, SamplingDefaults, open_checkpoint
@@ -276,11 +277,7 @@ class Session:
         return self._serve([self.begin(index, item) for index, item in enumerate(requests)])
 
     def _begin_drawing(self, request: DrawRequest) -> tuple[list[int], TurnSettings]:
-        check_prompt(request.prompt)
-        text = self.checkpoint.generation.draw_template.replace("{prompt}", request.prompt)
-        document = Document(turns=(Turn("user", (Text(text),)),))
-        prompt_ids = self.codec.encode_prompt(document)
-        prompt_ids += self._opened_image(prompt_ids, request.size, request.tokenizer)
+        prompt_ids = self._drawing_ids(request, request.prompt)
         settings = self._settings(
             seed=request.seed,
             guidance_scale=request.guidance_scale,
@@ -288,7 +285,25 @@ class Session:
             max_text_ids=0,
             max_images=1,
         )
-        return prompt_ids, settings
+        if request.negative_prompt is None:
+            return prompt_ids, settings
+        if settings.guidance_scale == 1.0:
+            raise SettingsError(
+                "a negative prompt takes effect through guidance, which is off at 1; raise it, or "
+                "leave the negative prompt out"
+            )
+        negative_ids = tuple(self._drawing_ids(request, request.negative_prompt))
+        return prompt_ids, replace(
+            settings, negative_prompt=request.negative_prompt, negative_ids=negative_ids
+        )
+
+    def _drawing_ids(self, request: DrawRequest, prompt: str) -> list[int]:
+        """Return the ids that ask for a prompt's picture and open it."""
+        check_prompt(prompt)
+        text = self.checkpoint.generation.draw_template.replace("{prompt}", prompt)
+        document = Document(turns=(Turn("user", (Text(text),)),))
+        prompt_ids = self.codec.encode_prompt(document)
+        return prompt_ids + self._opened_image(prompt_ids, request.size, request.tokenizer)
 
     def _begin_caption(self, request: CaptionRequest) -> tuple[list[int], TurnSettings]:
         prompt = request.prompt

@@ -148,7 +148,12 @@ class TorchEngine(AbstractEngine):
         return True
 
     def submit(self, request: SpanRequest) -> int:
-        check_request(request, self.decoder.config.vocab_size, self.context_length)
+        check_request(
+            request,
+            self.decoder.config.vocab_size,
+            self.context_length,
+            takes_unequal_prompts=True,
+        )
         index = self._num_submitted
         self._num_submitted += 1
         self._waiting.append((index, request))

@@ -74,6 +74,10 @@ class TurnSettings:
     """Images that the turn may have."""
     rule: AbstractRule | None = None
     """A form that text must have; it allows no image."""
+    negative_prompt: str | None = None
+    """What guidance leads away from, in words."""
+    negative_ids: tuple[int, ...] | None = None
+    """The turn's prompt with another condition, which guidance leads away from; None for none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -217,6 +221,7 @@ class TurnInProgress:
             sampling=self._settings.image_sampling,
             seconds=time.perf_counter() - image.started,
             num_ids=len(image.code_ids),
+            negative_prompt=self._settings.negative_prompt,
         )
 
     def _finished(self) -> TurnFinished:
@@ -310,9 +315,14 @@ class TurnInProgress:
         )
         if self._settings.guidance_scale == 1.0:
             return request
+        negative = self._settings.negative_ids
+        if negative is None:
+            unguided = null_condition(self._ids, self._vocabulary)
+        else:
+            unguided = [*negative, *self._ids[self._num_prompt_ids :]]
         return replace(
             request,
-            unguided_ids=tuple(null_condition(self._ids, self._vocabulary)),
+            unguided_ids=tuple(unguided),
             guidance_scale=self._settings.guidance_scale,
         )
 

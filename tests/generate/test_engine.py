@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mmgen.errors import SettingsError
-from mmgen.generate.engine import Constraint, SpanRequest
+from mmgen.errors import EngineError, SettingsError
+from mmgen.generate.engine import Constraint, SpanRequest, check_request
 
 CODES = Constraint(((range(10, 20),), (range(20, 30), range(40, 41))))
 
@@ -50,10 +50,19 @@ def test_guidance_needs_an_effect() -> None:
         ({"guidance_scale": 3.0}, "guidance 3.0 needs an unguided prompt"),
         ({"guidance_scale": math.inf}, "guidance must be 0 or more, got inf"),
         ({"guidance_scale": -1.0}, "guidance must be 0 or more, got -1.0"),
-        ({"unguided_ids": (0,)}, "has 1 ids and the prompt 2; they must be equally long"),
+        ({"unguided_ids": ()}, "an unguided prompt needs at least one id"),
         ({"stop_ids": frozenset({12, 99})}, "stop id 99 can never come"),
     ],
 )
 def test_bad_requests_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         request(**changes)
+
+
+def test_only_some_engines_take_an_unguided_prompt_of_another_length() -> None:
+    other = request(unguided_ids=(0, 0, 0), guidance_scale=2.0)
+    with pytest.raises(EngineError, match="has 3 ids and the prompt 2; this engine needs them equ"):
+        check_request(other, 64, 16)
+    check_request(other, 64, 7, takes_unequal_prompts=True)
+    with pytest.raises(EngineError, match="the prompt has 3 tokens and 4 are to follow, 7 of 6"):
+        check_request(other, 64, 6, takes_unequal_prompts=True)

@@ -101,6 +101,18 @@ def test_greedy_ids_equal_uncached_ones(decoder: Decoder, make: type) -> None:
     assert expected[0] != expected[1]
 
 
+def test_the_unguided_prompt_may_have_another_length(decoder: Decoder) -> None:
+    greedy = SamplingParams(temperature=0)
+    requests = [
+        replace(image_request(seed), unguided_ids=unguided, sampling=greedy)
+        for seed, unguided in enumerate([(1, 9, 8, 7, 11, 12, 6), (1, 6), (1, 9, 8, 7, 6)])
+    ]
+    with torch.no_grad():
+        expected = [reference(decoder, request) for request in requests]
+    assert collect(TorchEngine(decoder), requests) == expected
+    assert len({tuple(ids) for ids in expected}) == 3
+
+
 def test_guidance_changes_the_ids(decoder: Decoder) -> None:
     guided = image_request(3)
     ids = collect(
