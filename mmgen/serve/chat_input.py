@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from PIL import Image as Pillow
 
@@ -15,7 +15,7 @@ from mmgen.serve.choices import (
     first_seed,
     merged_sampling,
     refuse_negative_prompt,
-    wanted_size,
+    turn_size,
 )
 from mmgen.serve.fields import ChatBody, ChatMessage, ImageSampling, TextPart, check_neutral
 from mmgen.serve.refusals import Refusal
@@ -40,6 +40,7 @@ def chat_requests(
     body: ChatBody,
     pictures: Mapping[str, Pillow.Image],
     defaults: GenerationDefaults,
+    sizes: Collection[tuple[int, int]],
     limits: Limits,
 ) -> list[ChatRequest]:
     """Return one request per answer that is asked for.
@@ -47,6 +48,7 @@ def chat_requests(
     Args:
         pictures: by the fields of `picture_urls`.
         defaults: how the checkpoint is used.
+        sizes: of the pictures that the model draws.
     """
     check_neutral(body)
     refuse_negative_prompt(body.negative_prompt)
@@ -61,9 +63,7 @@ def chat_requests(
         defaults.image, temperature=image.temperature, top_k=image.top_k, top_p=image.top_p
     )
     max_text_ids, max_images, must_draw = _extent(body, limits)
-    size = wanted_size(body.size)
-    if size is not None and not must_draw:
-        raise Refusal("size can be chosen only with modalities ['image']", param="size")
+    size = turn_size(body.size, sizes, must_draw=must_draw, how="modalities=['image']")
     return [
         ChatRequest(
             document=document,

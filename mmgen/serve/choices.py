@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 from mmgen.checkpoint import SamplingDefaults
 from mmgen.errors import SettingsError
@@ -16,6 +17,7 @@ __all__ = [
     "first_seed",
     "merged_sampling",
     "refuse_negative_prompt",
+    "turn_size",
     "wanted_size",
 ]
 
@@ -69,6 +71,27 @@ def wanted_size(text: str | None) -> tuple[int, int] | None:
         return parse_size(text)
     except SettingsError as error:
         raise Refusal(str(error), param="size") from error
+
+
+def turn_size(
+    text: str | None, sizes: Collection[tuple[int, int]], *, must_draw: bool, how: str
+) -> tuple[int, int] | None:
+    """Return the size that a turn's picture must have; None where the model has its way.
+
+    Args:
+        sizes: all that the model draws.
+        must_draw: whether the turn begins with a picture. Only then can a size be chosen for it.
+        how: the field by which a client gets such a turn.
+    """
+    size = wanted_size(text)
+    if size is None or must_draw:
+        return size
+    if list(sizes) == [size]:
+        return None
+    raise Refusal(
+        f"size can be chosen only for a picture that must be drawn, which {how} can ask for",
+        param="size",
+    )
 
 
 def at_most(value: int | None, most: int, default: int, param: str) -> int:

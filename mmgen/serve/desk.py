@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mmgen.checkpoint import GenerationDefaults
 from mmgen.generate.requests import TurnRequest
 from mmgen.generate.service import Service
 from mmgen.serve.admission import Admission, Place
@@ -68,6 +69,16 @@ class Desk:
             metrics=self.metrics,
             previews=self.previews,
         )
+
+    @property
+    def defaults(self) -> GenerationDefaults:
+        """How the checkpoint is used unless a request says otherwise."""
+        return self.service.session.checkpoint.generation
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Sizes `(height, width)` of the pictures that the model draws."""
+        return list(self.service.session.codec.sizes(self.defaults.tokenizer))
 
     def new_head(self, prefix: str) -> dict[str, Any]:
         """Return what identifies an answer."""

@@ -23,6 +23,7 @@ __all__ = [
     "ImageFormat",
     "ImagePart",
     "ImageSampling",
+    "Seed",
     "StreamOptions",
     "TextPart",
     "check_neutral",

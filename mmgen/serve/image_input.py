@@ -17,12 +17,12 @@ from mmgen.serve.choices import (
     refuse_negative_prompt,
     wanted_size,
 )
-from mmgen.serve.fields import DrawingBody, check_neutral
+from mmgen.serve.fields import DrawingBody, ImageFormat, check_neutral
 from mmgen.serve.refusals import Refusal
 from mmgen.serve.rendering import PictureFormat
 from mmgen.serve.settings import Limits
 
-__all__ = ["draw_requests", "edit_requests", "num_previews", "picture_format"]
+__all__ = ["checked_format", "draw_requests", "edit_requests", "num_previews"]
 
 
 def draw_requests(
@@ -76,16 +76,15 @@ def edit_requests(
     ]
 
 
-def picture_format(body: DrawingBody) -> PictureFormat:
+def checked_format(name: ImageFormat | None, compression: int | None) -> PictureFormat:
     """Return the kind of file that is asked for."""
-    name = body.output_format or "png"
-    if name == "png" and body.output_compression not in (None, 100):
+    name = name or "png"
+    if name == "png" and compression not in (None, 100):
         raise Refusal(
             "output_compression is for jpeg and webp; PNG files lose nothing",
             param="output_compression",
         )
-    compression = None if name == "png" else body.output_compression
-    return PictureFormat(name=name, compression=compression)
+    return PictureFormat(name=name, compression=None if name == "png" else compression)
 
 
 def num_previews(partial_images: int | None, stream: bool | None, limits: Limits) -> int:

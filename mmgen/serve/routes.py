@@ -15,12 +15,15 @@ from mmgen.serve.chat_wire import ChatAnswer, ChatChunks
 from mmgen.serve.choices import check_model
 from mmgen.serve.desk import Desk
 from mmgen.serve.fields import ChatBody, EditFields, GenerationBody
-from mmgen.serve.image_input import draw_requests, edit_requests, num_previews, picture_format
+from mmgen.serve.image_input import checked_format, draw_requests, edit_requests, num_previews
 from mmgen.serve.images_wire import ImageEvents, ImagesAnswer
 from mmgen.serve.metrics import Metrics
 from mmgen.serve.refusals import Refusal
 from mmgen.serve.rendering import PictureFormat
 from mmgen.serve.replies import json_response
+from mmgen.serve.response_fields import ResponsesBody
+from mmgen.serve.response_input import image_tool, item_urls, response_request, tool_format
+from mmgen.serve.responses_wire import ResponseAnswer, ResponseEvents
 
 __all__ = ["ERRORS", "chat_routes", "image_routes", "model_routes", "state_routes"]
 
@@ -53,7 +56,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def chat_routes(desk: Desk) -> APIRouter:
-    """Return the route of dialogues."""
+    """Return the routes of dialogues."""
     router = APIRouter(responses=ERRORS)
 
     @router.post("/v1/chat/completions", summary="The next turn of a dialogue")
@@ -64,7 +67,7 @@ def chat_routes(desk: Desk) -> APIRouter:
             raise Refusal("stream_options needs stream=true", param="stream_options")
         partial_images = num_previews(body.partial_images, body.stream, limits)
         pictures = await desk.reader.from_urls(picture_urls(body))
-        turns = chat_requests(body, pictures, desk.service.session.checkpoint.generation, limits)
+        turns = chat_requests(body, pictures, desk.defaults, desk.sizes, limits)
         format_, head = PictureFormat(), desk.new_head("chatcmpl-")
         if not body.stream:
             return await desk.whole(request, turns, format_, ChatAnswer(head, turns))
@@ -73,6 +76,21 @@ def chat_routes(desk: Desk) -> APIRouter:
         return await desk.stream(
             request, turns, format_, chunks, partial_images=partial_images, last_line=DONE
         )
+
+    @router.post("/v1/responses", summary="The next turn, as items")
+    async def respond(body: ResponsesBody, request: Request) -> Response:
+        limits = desk.config.limits
+        check_model(body.model, desk.config.model_name)
+        tool = image_tool(body)
+        asked = None if tool is None else tool.partial_images
+        partial_images = num_previews(asked, body.stream, limits)
+        pictures = await desk.reader.from_urls(item_urls(body))
+        turn = response_request(body, pictures, desk.defaults, desk.sizes, limits)
+        format_ = tool_format(tool)
+        events = ResponseEvents(desk.new_head("resp_"), body, turn, format_)
+        if not body.stream:
+            return await desk.whole(request, [turn], format_, ResponseAnswer(events))
+        return await desk.stream(request, [turn], format_, events, partial_images=partial_images)
 
     return router
 
@@ -86,8 +104,11 @@ def image_routes(desk: Desk) -> APIRouter:
         limits = desk.config.limits
         check_model(body.model, desk.config.model_name)
         partial_images = num_previews(body.partial_images, body.stream, limits)
-        turns = draw_requests(body, desk.service.session.checkpoint.generation, limits)
-        format_, created = picture_format(body), int(time.time())
+        turns = draw_requests(body, desk.defaults, limits)
+        format_, created = (
+            checked_format(body.output_format, body.output_compression),
+            int(time.time()),
+        )
         if not body.stream:
             return await desk.whole(request, turns, format_, ImagesAnswer(created))
         events = ImageEvents("image_generation", created, format_)
@@ -107,9 +128,12 @@ def image_routes(desk: Desk) -> APIRouter:
         check_model(body.model, desk.config.model_name)
         partial_images = num_previews(body.partial_images, body.stream, limits)
         pictures = await desk.reader.from_uploads(files, "image")
-        defaults = desk.service.session.checkpoint.generation
+        defaults = desk.defaults
         turns = edit_requests(body, pictures, defaults, limits)
-        format_, created = picture_format(body), int(time.time())
+        format_, created = (
+            checked_format(body.output_format, body.output_compression),
+            int(time.time()),
+        )
         if not body.stream:
             return await desk.whole(request, turns, format_, ImagesAnswer(created))
         events = ImageEvents("image_edit", created, format_)
