@@ -10,12 +10,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mmgen.errors import EngineError, MmgenError, TransientError
 from mmgen.generate import requests as library_requests
+from mmgen.generate.engine import SamplingParams
 from mmgen.plugins import MODELS, installed
 from mmgen_chat.backend import (
     AbstractBackend,
@@ -228,6 +229,8 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
         context_length=encoder.context_length,
         tokenizers=_tokenizers(session),
         guidance_scale=session.checkpoint.generation.guidance_scale,
+        text_sampling=SamplingParams(**asdict(session.checkpoint.generation.text)),
+        image_sampling=SamplingParams(**asdict(session.checkpoint.generation.image)),
     )
     scorer = Scorer(session.checkpoint, session.codec, session.engine.decoder)
     return _Loaded(session, Service(session), encoder, scorer, info)
