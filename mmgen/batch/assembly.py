@@ -137,8 +137,12 @@ def run_job(
     *,
     stop: threading.Event | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    retry_failed: bool = False,
 ) -> Summary:
     """Begin a job, or go on with it; return how the run ended.
+
+    Args:
+        retry_failed: answer again the rows that have no answer so far.
 
     Raises:
         SettingsError: the directory holds another job.
@@ -147,11 +151,10 @@ def run_job(
     directory, config, rows = job.directory, job.config, job.rows
     started = time.monotonic()
     if not directory.check(job.identity) and "sidecar" in config.forms:
-        check_sidecars(job.reader.rows(), directory.path, config.sidecars)
+        check_sidecars(job.reader.rows(), rows, directory.path, config.sidecars)
     with directory.locked():
         directory.begin(job.identity)
         with directory.open_log(rows) as log:
-            before = log.num_done
             is_kept = "files" in config.forms
             layout = Layout(directory.path, rows, keep_pictures=is_kept)
             writers = open_writers(
@@ -164,6 +167,11 @@ def run_job(
                 config=job.identity.content(),
                 sidecars=config.sidecars,
             )
+            if retry_failed and log.num_failed:
+                for writer in writers:
+                    writer.rewind(log.failed_rows[0], log)
+                log.forget_failed()
+            before = log.num_done
             outputs = Outputs(directory.path, log, writers, rows)
             layout.remove_orphans(log, outputs.packed)
             codec = job.codec if "codes" in config.forms else None

@@ -25,7 +25,7 @@ class Committer:
         *,
         on_commit: Callable[[], None],
     ) -> None:
-        """Start the thread.
+        """Take what is written to.
 
         Args:
             on_commit: called now and then, when records have been written.
@@ -41,6 +41,9 @@ class Committer:
         )
         self._has_failed = False
         self._thread = threading.Thread(target=self._run, name="batch-commit")
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def put(self, record: Record, on_committed: Callable[[Record], None]) -> None:
@@ -81,7 +84,7 @@ class Committer:
                     on_committed(record)
 
     def _commit(self, records: list[Record]) -> None:
-        self._layout.sync_folders()
+        self._layout.sync_folders(records)
         self._log.append(records)
         self._outputs.advance()
         self._on_commit()

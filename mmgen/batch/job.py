@@ -21,7 +21,7 @@ from mmgen.batch.log import ResultsLog
 from mmgen.errors import DataError, OutputError, SettingsError
 from mmgen.pictures import atomic_file
 
-__all__ = ["Identity", "JobDirectory", "Part"]
+__all__ = ["SPOOL_NAME", "Identity", "JobDirectory", "Part", "sync_folder"]
 
 MANIFEST_NAME = "job.json"
 LOG_NAME = "log.jsonl"
@@ -157,6 +157,7 @@ class JobDirectory:
         }
         with atomic_file(self.path / MANIFEST_NAME) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        sync_folder(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -205,6 +206,15 @@ class JobDirectory:
         content.pop("format")
         content.pop("mmgen", None)
         return content
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of a folder's files durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

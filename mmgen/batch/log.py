@@ -96,9 +96,10 @@ class ResultsLog:
         self._path = path
         self._first = first_row
         self._offsets = array("q", [-1]) * (stop_row - first_row)
+        self._has_failed = bytearray(stop_row - first_row)
+        self._fault_kinds: Counter[str] = Counter()
         self.num_done = 0
         self.num_failed = 0
-        self._fault_kinds: Counter[str] = Counter()
         self._end = 0
         try:
             self._file = path.open("ab+")
@@ -124,19 +125,20 @@ class ResultsLog:
         """Write records and sync; when this returns they are safe."""
         lines = [record.line() for record in records]
         start = self._end
-        try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {self._path}: {error.strerror}; free some space and run the same "
-                "command again"
-            ) from error
+        self._write(b"".join(lines))
         for record, line in zip(records, lines, strict=True):
             self._count(record, start)
             start += len(line)
-        self._end = start
+
+    def forget_failed(self) -> None:
+        """Take faults back, so that their rows have no record any more."""
+        rows = self.failed_rows
+        kinds = [self._fault_of(row).kind for row in rows]
+        self._write(
+            b"".join(json.dumps({"row": row, "again": True}).encode() + b"\n" for row in rows)
+        )
+        for row, kind in zip(rows, kinds, strict=True):
+            self._forget(row, kind)
 
     def read(self, row: int) -> Record:
         """Return the record of a row that has one."""
@@ -155,23 +157,44 @@ class ResultsLog:
                 yield self.read(self._first + place)
 
     @property
+    def failed_rows(self) -> list[int]:
+        """Rows whose record is a fault."""
+        return [self._first + place for place, failed in enumerate(self._has_failed) if failed]
+
+    @property
     def fault_kinds(self) -> dict[str, int]:
         """Rows without an answer by kind of error."""
-        return dict(sorted(self._fault_kinds.items()))
+        return {kind: count for kind, count in sorted(self._fault_kinds.items()) if count}
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self._path}: {error.strerror}; free some space and run the same "
+                "command again"
+            ) from error
+        self._end += len(data)
 
     def _recover(self) -> None:
         self._file.seek(0)
         end = 0
         for line in self._file:
-            record = Record.parse(line)
-            if record is None:
+            record, again = Record.parse(line), _row_again(line)
+            row = record.row if record is not None else again
+            if row is None:
                 break
-            if not self._first <= record.row < self._first + len(self._offsets):
+            if not self._first <= row < self._first + len(self._offsets):
                 raise DataError(
-                    f"{self._path} has a result for row {record.row}, which this job does not "
-                    "have; the file was changed or belongs to another job"
+                    f"{self._path} has a result for row {row}, which this job does not have; the "
+                    "file was changed or belongs to another job"
                 )
-            self._count(record, end)
+            if record is not None:
+                self._count(record, end)
+            elif row in self:
+                self._forget(row, self._fault_of(row, end + len(line)).kind)
             end += len(line)
         # Nothing but what was being written when the process died may follow.
         if any(Record.parse(line) is not None for line in self._file):
@@ -182,11 +205,41 @@ class ResultsLog:
         self._file.truncate(end)
         self._end = end
 
+    def _fault_of(self, row: int, back_to: int | None = None) -> Fault:
+        """Return a row's fault.
+
+        Args:
+            back_to: where to go on reading.
+        """
+        fault = self.read(row).fault
+        assert fault is not None, f"row {row} has a result"
+        if back_to is not None:
+            self._file.seek(back_to)
+        return fault
+
     def _count(self, record: Record, offset: int) -> None:
         place = record.row - self._first
-        if self._offsets[place] < 0:
-            self.num_done += 1
-            if record.fault is not None:
-                self.num_failed += 1
-                self._fault_kinds[record.fault.kind] += 1
+        assert self._offsets[place] < 0, f"row {record.row} was answered twice"
         self._offsets[place] = offset
+        self.num_done += 1
+        if record.fault is not None:
+            self._has_failed[place] = True
+            self.num_failed += 1
+            self._fault_kinds[record.fault.kind] += 1
+
+    def _forget(self, row: int, kind: str) -> None:
+        place = row - self._first
+        self._offsets[place] = -1
+        self._has_failed[place] = False
+        self.num_done -= 1
+        self.num_failed -= 1
+        self._fault_kinds[kind] -= 1
+
+
+def _row_again(line: bytes) -> int | None:
+    """Return the row that a line takes back; None if it is no such line."""
+    try:
+        content = json.loads(line) if line.endswith(b"\n") else None
+        return int(content["row"]) if content is not None and content["again"] is True else None
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -6,11 +6,11 @@ into larger files wait in the spool and are removed when every writer has them.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
+from mmgen.batch.job import SPOOL_NAME, sync_folder
 from mmgen.batch.log import Record, ResultsLog
 from mmgen.batch.results import Result
 from mmgen.batch.writers.abstract import AbstractShardWriter, AbstractWriter
@@ -21,7 +21,6 @@ from mmgen.pictures import atomic_file
 __all__ = ["Layout", "Outputs"]
 
 PICTURES_NAME = "pictures"
-SPOOL_NAME = "spool"
 _ROWS_PER_FOLDER = 10_000
 
 
@@ -71,14 +70,11 @@ class Layout:
             document=document,
         )
 
-    def sync_folders(self) -> None:
-        """Make the names of written files durable."""
-        for folder in {SPOOL_NAME, self._pictures}:
-            handle = os.open(self.job / folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+    def sync_folders(self, records: Iterable[Record]) -> None:
+        """Make the names of records' files durable."""
+        names = (name for item in records for name in (*item.pictures, item.document) if name)
+        for folder in {PurePosixPath(name).parent for name in names}:
+            sync_folder(self.job / folder)
 
     def remove_orphans(self, log: ResultsLog, packed: int) -> None:
         """Remove files of rows that are not in the log, and of those that are packed.

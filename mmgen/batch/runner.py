@@ -120,6 +120,7 @@ class Runner:
             OutputError: something cannot be written; what was, stays valid.
         """
         feeder = threading.Thread(target=self._guarded, args=(self._feed,), name="batch-feed")
+        self._committer.start()
         feeder.start()
         try:
             while not self._is_over:

@@ -78,6 +78,9 @@ def _job_options(command: Command) -> Command:
             show_default=True,
             help="Times that a row is tried when what went wrong may pass.",
         ),
+        click.option(
+            "--retry-failed", is_flag=True, help="Try rows again that have no answer so far."
+        ),
         click.option("--dry-run", is_flag=True, help="Count, check and estimate; write nothing."),
         click.option("--device", default="cpu", show_default=True, help="Where the model runs."),
     ]
@@ -157,6 +160,7 @@ def generate(
         meaning="prompt",
         check=settings.request,
         parts="decoder",
+        rows_per_request=2,
         make_task=lambda session, model: GenerateTask(settings, session.checkpoint, model=model),
         forms=forms or ("files",),
         options=job,
@@ -231,6 +235,7 @@ def caption(
         meaning="picture",
         check=settings.check,
         parts="encoder",
+        rows_per_request=1,
         make_task=lambda session, model: CaptionTask(
             settings,
             session.checkpoint,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mmgen.batch.assembly import BatchConfig, Job, run_job
-from mmgen.batch.backend import SessionBackend
+from mmgen.batch.assembly import BatchConfig, Job, Progress, Summary, run_job
+from mmgen.batch.estimate import Estimate, estimate
 from mmgen.batch.job import JobDirectory, Part
+from mmgen.batch.opening import open_backend
 from mmgen.batch.places import is_url
 from mmgen.batch.readers import AbstractReader, FieldNames, keep_stdin, open_reader
 from mmgen.batch.readers.lines import Meaning
@@ -21,12 +26,15 @@ from mmgen.batch.survey import Survey, survey
 from mmgen.batch.tasks import AbstractTask
 from mmgen.batch.writers import SidecarRules
 from mmgen.checkpoint import DEFAULT_MODEL
+from mmgen.cli.lines import printable
 from mmgen.errors import SettingsError
-from mmgen.generate.session import Session, open_session
+from mmgen.generate.session import Session
 from mmgen.train.stopping import stop_signals
 from mmgen.visual_tokenizer import Parts
 
 __all__ = ["Command", "run"]
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,8 @@ class Command:
     """Raises what is wrong with a row."""
     parts: Parts
     make_task: Callable[[Session, str], AbstractTask]
+    rows_per_request: int
+    """Rows of the engine that one request takes."""
     forms: Sequence[str]
     sidecars: SidecarRules = field(default_factory=SidecarRules)
     options: dict[str, Any]
@@ -61,11 +71,12 @@ def run(command: Command) -> int:
     directory = JobDirectory(part.folder(output))
     _check_places(command.source, output)
     directory.check()
-    source = command.source
-    if source == "-":
-        if part.count > 1:
-            raise SettingsError("standard input cannot be read by several jobs; use a file")
-        source = keep_stdin(output)
+    with _kept_input(command, output, part) as source:
+        return _run(command, directory, source, config)
+
+
+def _run(command: Command, directory: JobDirectory, source: str, config: BatchConfig) -> int:
+    options = command.options
     reader = open_reader(
         source,
         command.names,
@@ -74,28 +85,46 @@ def run(command: Command) -> int:
         split=options["split"],
     )
     found = _surveyed(reader, command.check)
-    session = open_session(options["model"], parts=command.parts, device=options["device"])
+    backend = open_backend(
+        options["model"],
+        parts=command.parts,
+        rows_per_request=command.rows_per_request,
+        device=options["device"],
+        num_rows=options["engine_rows"],
+    )
+    session = backend.session
     job = Job(
         directory=directory,
         reader=reader,
         survey=found,
         check=command.check,
         task=command.make_task(session, options["model"] or DEFAULT_MODEL),
-        backend=SessionBackend(session, capacity=64),
+        backend=backend,
         checkpoint=session.checkpoint,
         codec=session.codec,
         config=config,
     )
-    with stop_signals() as stop:
-        summary = run_job(job, stop=stop)
-    click.echo(str(summary), err=True)
-    if stop.is_set() and not summary.is_complete:
-        return 130
-    return 1 if summary.num_failed else 0
+    if options["dry_run"]:
+        _show_estimate(estimate(job))
+        return 1 if found.num_broken else 0
+    with stop_signals() as stop, _shown_progress(len(job.rows)) as tell:
+        summary = run_job(job, stop=stop, on_progress=tell, retry_failed=options["retry_failed"])
+    return _report(summary, directory.path, was_stopped=stop.is_set())
 
 
-def _surveyed(reader: AbstractReader, check: Callable[[Row], object]) -> Survey:
-    return survey(reader, check)
+@contextmanager
+def _kept_input(command: Command, output: Path, part: Part) -> Iterator[str]:
+    """Give the input; what comes from standard input is kept in the job directory."""
+    if command.source != "-":
+        yield command.source
+        return
+    if part.count > 1:
+        raise SettingsError("standard input cannot be read by several jobs; use a file")
+    if not command.options["dry_run"]:
+        yield keep_stdin(output)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield keep_stdin(Path(folder))
 
 
 def _check_places(source: str, output: Path) -> None:
@@ -111,3 +140,110 @@ def _check_places(source: str, output: Path) -> None:
         raise SettingsError(
             f"the input {source} lies in the job directory {output}; choose another with -o"
         )
+
+
+def _surveyed(reader: AbstractReader, check: Callable[[Row], object]) -> Survey:
+    """Look at the whole input, and say what of it cannot be used."""
+    found = survey(reader, check)
+    if found.num_broken == found.num_rows:
+        _, reason = found.examples[0]
+        raise SettingsError(
+            f"none of the {found.num_rows:,} rows of {reader.places[0]} can be used; the first: "
+            f"{printable(reason)}"
+        )
+    if found.num_broken:
+        click.echo(
+            f"{found.num_broken:,} of {found.num_rows:,} rows cannot be used, such as:", err=True
+        )
+        for id_, reason in found.examples:
+            click.echo(f"  {printable(id_)}: {printable(reason)}", err=True)
+    return found
+
+
+def _show_estimate(found: Estimate) -> None:
+    lines = [
+        f"rows:      {found.num_rows:,}",
+        f"unusable:  {found.num_broken:,}",
+        f"tokens:    about {found.tokens:,}",
+        f"time:      about {_duration(found.seconds)}",
+    ]
+    if found.picture_bytes:
+        lines.append(f"pictures:  about {found.picture_bytes / 1e6:,.1f} MB")
+    lines.append(f"(from {found.num_tried} rows that were answered and not kept)")
+    if found.num_failed:
+        lines.append(f"{found.num_failed} of these failed")
+    click.echo("\n".join(lines))
+
+
+@contextmanager
+def _shown_progress(num_rows: int) -> Iterator[Callable[[Progress], None]]:
+    """Give a bar on a terminal, a line now and then anywhere else; both on standard error."""
+    started = time.monotonic()
+    first: list[Progress] = []
+
+    def described(progress: Progress) -> str:
+        seconds = max(time.monotonic() - started, 1e-9)
+        rate = (progress.num_done - first[0].num_done) / seconds
+        left = (progress.num_rows - progress.num_done) / rate if rate else 0.0
+        parts = [f"{progress.num_failed:,} failed", f"{rate:,.1f} rows/s"]
+        parts.append(f"{progress.num_ids / seconds:,.0f} tokens/s")
+        return ", ".join([*parts, f"{_duration(left)} left"] if rate else parts)
+
+    if not sys.stderr.isatty():
+        last = [started]
+
+        def tell(progress: Progress) -> None:
+            first.append(progress) if not first else None
+            if time.monotonic() - last[0] >= _SECONDS_BETWEEN_LINES:
+                last[0] = time.monotonic()
+                done = f"{progress.num_done:,} of {progress.num_rows:,} rows"
+                click.echo(f"{done}, {described(progress)}", err=True)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Bar(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
+        task = bar.add_task("", total=num_rows)
+
+        def show(progress: Progress) -> None:
+            first.append(progress) if not first else None
+            bar.update(task, completed=progress.num_done, description=described(progress))
+
+        yield show
+
+
+def _report(summary: Summary, folder: Path, *, was_stopped: bool) -> int:
+    """Say how a run ended; return the exit status."""
+    done = summary.num_done - summary.num_before
+    click.echo(
+        f"{summary.num_done - summary.num_failed:,} of {summary.num_rows:,} rows answered, "
+        f"{summary.num_failed:,} failed; {done:,} in this run, in {_duration(summary.seconds)}",
+        err=True,
+    )
+    if summary.num_failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.faults.items())
+        click.echo(f"reasons are in {folder / 'errors.jsonl'} ({kinds})", err=True)
+    if not summary.is_complete:
+        how = "stopped" if was_stopped else "ended early"
+        click.echo(f"{how}; repeat the command to continue", err=True)
+        return 130
+    click.echo(click.format_filename(folder / "results.jsonl"))
+    return 1 if summary.num_failed else 0
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{seconds:.1f} s"

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmgen.batch.log import Record
+from mmgen.batch.job import SPOOL_NAME, sync_folder
+from mmgen.batch.log import Record, ResultsLog
+from mmgen.pictures import atomic_file
 
 __all__ = ["AbstractShardWriter", "AbstractWriter"]
 
@@ -27,10 +29,12 @@ class AbstractWriter(ABC):
     def flush(self) -> None:
         """Bring to disk what can be, after some records."""
 
-    @property
-    def needs_spool(self) -> bool:
-        """Whether pictures and documents must wait for it in the spool."""
-        return False
+    @abstractmethod
+    def rewind(self, row: int, log: ResultsLog) -> None:
+        """Go back to a row, before anything is written, so that it and what follows come again.
+
+        What was packed returns to the spool first.
+        """
 
 
 class AbstractShardWriter(AbstractWriter):
@@ -62,14 +66,13 @@ class AbstractShardWriter(AbstractWriter):
     def write_shard(self, number: int, rows: range, records: Sequence[Record]) -> None:
         """Write one shard atomically."""
 
-    @property
-    def needs_spool(self) -> bool:
-        return True
+    @abstractmethod
+    def unpack(self, number: int, records: Sequence[Record]) -> None:
+        """Bring what a shard holds of the spool back there; `records` are those it was made of."""
 
-    @property
-    def num_shards(self) -> int:
-        """Shards that the whole job has."""
-        return -(-len(self._rows) // self._rows_per_shard)
+    @abstractmethod
+    def remove_shard(self, number: int) -> None:
+        """Remove the last shard."""
 
     @property
     def position(self) -> int:
@@ -80,11 +83,27 @@ class AbstractShardWriter(AbstractWriter):
         stop = min(self._start + self._rows_per_shard, self._rows.stop)
         if self.position == stop:
             self.write_shard(self._number, range(self._start, stop), self._pending)
+            sync_folder(self.folder)
             self._number += 1
             self._pending = []
 
     def flush(self) -> None:
         pass
+
+    def rewind(self, row: int, log: ResultsLog) -> None:
+        while self._number and self.durable_position > row:
+            number, stop = self._number - 1, self._start
+            start = self._rows.start + number * self._rows_per_shard
+            self.unpack(number, [log.read(place) for place in range(start, stop)])
+            sync_folder(self.job / SPOOL_NAME)
+            self.remove_shard(number)
+            self._number = number
+
+    def to_spool(self, path: str, data: bytes) -> None:
+        """Put a file of a record back, unless it is kept elsewhere."""
+        if path.startswith(f"{SPOOL_NAME}/"):
+            with atomic_file(self.job / path) as partial:
+                partial.write_bytes(data)
 
     @property
     def durable_position(self) -> int:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mmgen.batch.log import Record
 from mmgen.batch.writers.abstract import AbstractShardWriter
 from mmgen.data.prepare import flags_of
-from mmgen.data.shards import MANIFEST_NAME, Manifest, Sample, write_shard
+from mmgen.data.shards import MANIFEST_NAME, Manifest, Sample, ShardFolder, write_shard
 from mmgen.document import EncodedDocument
 from mmgen.errors import DataError
 
@@ -68,11 +69,25 @@ class CodesWriter(AbstractShardWriter):
         self._manifest = replace(self._manifest, shards=(*self._manifest.shards, info))
         self._manifest.write(self.folder)
 
+    def unpack(self, number: int, records: Sequence[Record]) -> None:
+        shards = ShardFolder(self.folder)
+        index = sum(shard.num_documents for shard in self._manifest.shards[:number])
+        for record in records:
+            if record.document is not None:
+                sample = shards.sample(index)
+                self.to_spool(record.document, _packed(sample.ids, sample.flags))
+                index += 1
+
+    def remove_shard(self, number: int) -> None:
+        info = self._manifest.shards[number]
+        self._manifest = replace(self._manifest, shards=self._manifest.shards[:number])
+        self._manifest.write(self.folder)
+        (self.folder / info.file).unlink()
+
 
 def pack_sample(encoded: EncodedDocument) -> bytes:
     """Return a document's ids and flags as bytes: their number, ids, flags."""
-    ids = encoded.ids.astype("<i4")
-    return len(ids).to_bytes(4, "little") + ids.tobytes() + flags_of(encoded).tobytes()
+    return _packed(encoded.ids, flags_of(encoded))
 
 
 def unpack_sample(row: str, data: bytes) -> Sample:
@@ -86,3 +101,7 @@ def unpack_sample(row: str, data: bytes) -> Sample:
         ids=np.frombuffer(data, dtype="<i4", count=count, offset=4).astype(np.int32),
         flags=np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * count),
     )
+
+
+def _packed(ids: npt.NDArray[np.int32], flags: npt.NDArray[np.uint8]) -> bytes:
+    return len(ids).to_bytes(4, "little") + ids.astype("<i4").tobytes() + flags.tobytes()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmgen.batch.log import Record
+from mmgen.batch.log import Record, ResultsLog
 from mmgen.batch.writers.abstract import AbstractWriter
 from mmgen.errors import OutputError
 
@@ -28,7 +28,7 @@ class JsonLinesWriter(AbstractWriter):
         """
         self._path = path
         self._line = line
-        self._position = first_row
+        self._first = self._position = first_row
         try:
             self._file = path.open("ab+")
             self._recover()
@@ -55,7 +55,17 @@ class JsonLinesWriter(AbstractWriter):
         except OSError as error:
             raise self._failure(error) from error
 
-    def _recover(self) -> None:
+    def rewind(self, row: int, log: ResultsLog) -> None:
+        if row < self._position:
+            self._position = self._first
+            try:
+                self._recover(row)
+            except OSError as error:
+                raise self._failure(error) from error
+            self._position = row
+
+    def _recover(self, stop: int | None = None) -> None:
+        """Find the end of the whole lines, or of those before a row, and cut off the rest."""
         self._file.seek(0)
         end = 0
         for line in self._file:
@@ -63,7 +73,7 @@ class JsonLinesWriter(AbstractWriter):
                 row = json.loads(line)["row"] if line.endswith(b"\n") else None
             except (KeyError, TypeError, ValueError):
                 row = None
-            if not isinstance(row, int):
+            if not isinstance(row, int) or (stop is not None and row >= stop):
                 break
             self._position = row + 1
             end += len(line)

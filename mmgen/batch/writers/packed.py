@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,6 +58,19 @@ class ParquetWriter(AbstractShardWriter):
         with atomic_file(self._path(number)) as partial:
             pq.write_table(table, partial, row_group_size=100, compression="zstd")
 
+    def unpack(self, number: int, records: Sequence[Record]) -> None:
+        table = pq.read_table(self._path(number))
+        column = table.column("images" if "images" in table.column_names else "image")
+        good = [record for record in records if record.fault is None]
+        for record, cell in zip(good, column, strict=True):
+            value = cell.as_py()
+            pictures = value if isinstance(value, list) else [value]
+            for path, picture in zip(record.pictures, pictures, strict=False):
+                self.to_spool(path, picture["bytes"])
+
+    def remove_shard(self, number: int) -> None:
+        self._path(number).unlink()
+
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
 
@@ -103,16 +116,32 @@ class WebDatasetWriter(AbstractShardWriter):
 
     def _add(self, tar: tarfile.TarFile, record: Record) -> None:
         key = f"{record.row:0{self._digits}d}"
-        for number, path in enumerate(record.pictures):
-            mark = f".{number + 1}" if len(record.pictures) > 1 else ""
-            data = (self.job / path).read_bytes()
-            _add_member(tar, f"{key}{mark}{PurePosixPath(path).suffix}", data)
+        for path, name in self._members(record):
+            _add_member(tar, name, (self.job / path).read_bytes())
         words = record.fields.get(self._words)
         if words is not None:
             text = words if isinstance(words, str) else "\n".join(words)
             _add_member(tar, f"{key}.txt", text.encode())
         line = {"row": record.row, "id": record.id, **record.fields}
         _add_member(tar, f"{key}.json", json.dumps(line, ensure_ascii=False).encode())
+
+    def _members(self, record: Record) -> Iterator[tuple[str, str]]:
+        """Yield the files of a record's pictures with their names in the tar."""
+        for number, path in enumerate(record.pictures):
+            mark = f".{number + 1}" if len(record.pictures) > 1 else ""
+            suffix = PurePosixPath(path).suffix
+            yield path, f"{record.row:0{self._digits}d}{mark}{suffix}"
+
+    def unpack(self, number: int, records: Sequence[Record]) -> None:
+        with tarfile.open(self._path(number), "r:") as tar:
+            for record in records:
+                for path, name in self._members(record):
+                    member = tar.extractfile(name)
+                    assert member is not None, f"{name} is no file"
+                    self.to_spool(path, member.read())
+
+    def remove_shard(self, number: int) -> None:
+        self._path(number).unlink()
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.tar"

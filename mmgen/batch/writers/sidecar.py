@@ -7,13 +7,14 @@ once.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
-from mmgen.batch.log import Record
+from mmgen.batch.log import Record, ResultsLog
 from mmgen.batch.rows import InputRow
 from mmgen.batch.writers.abstract import AbstractWriter
 from mmgen.errors import DataError, OutputError, SettingsError
@@ -58,10 +59,10 @@ class SidecarWriter(AbstractWriter):
         self._folder = rules.folder or job / "captions"
         self._mark = job / _MARK_NAME
         self._before = job / "before"
-        self._position = rows.start
+        self._position, self._stop = rows.start, rows.stop
         if self._mark.exists():
             self._position = int(self._mark.read_text())
-        if rules.existing == "append":
+        if rules.existing == "append" and self._position < self._stop:
             self._before.mkdir(exist_ok=True)
         self._kept: list[Path] = []
 
@@ -74,12 +75,22 @@ class SidecarWriter(AbstractWriter):
             self._write(record)
         self._position = record.row + 1
 
+    def rewind(self, row: int, log: ResultsLog) -> None:
+        if self._rules.existing == "append" and row < self._position:
+            raise SettingsError(
+                "captions were appended to sidecars already, so rows cannot be tried again here; "
+                "make a new job of the rows in errors.jsonl"
+            )
+        self._position = min(self._position, row)
+
     def flush(self) -> None:
         with atomic_file(self._mark) as partial:
             partial.write_text(str(self._position))
         for path in self._kept:
             path.unlink(missing_ok=True)
         self._kept.clear()
+        if self._position == self._stop and self._before.exists():
+            shutil.rmtree(self._before)
 
     def _write(self, record: Record) -> None:
         path = self._folder / sidecar_name(record.id, self._rules.extension)
@@ -119,8 +130,12 @@ def sidecar_name(id_: str, extension: str) -> str:
     return str(PurePosixPath(id_).with_suffix("")) + extension
 
 
-def check_sidecars(rows: Iterable[InputRow], job: Path, rules: SidecarRules) -> None:
+def check_sidecars(source: Iterable[InputRow], rows: range, job: Path, rules: SidecarRules) -> None:
     """Refuse rows that would write one file, and files that are there already.
+
+    Args:
+        source: all rows of the input.
+        rows: those of the job.
 
     Raises:
         OutputError: a file exists, and the rules do not say what to do then.
@@ -128,13 +143,13 @@ def check_sidecars(rows: Iterable[InputRow], job: Path, rules: SidecarRules) -> 
     """
     folder = rules.folder or job / "captions"
     owners: dict[str, str] = {}
-    for row in rows:
+    for row in source:
         name = sidecar_name(row.id, rules.extension)
         if owners.setdefault(name, row.id) != row.id:
             raise DataError(
                 f"{owners[name]} and {row.id} would both have the caption file {name}; rename one"
             )
-        if rules.existing == "refuse" and (folder / name).exists():
+        if row.index in rows and rules.existing == "refuse" and (folder / name).exists():
             raise OutputError(
                 f"{folder / name} exists; choose what to do with --existing keep, overwrite or "
                 "append"

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mmgen.batch.assembly import BatchConfig, Job
+from mmgen.batch.backend import SessionBackend
+from mmgen.batch.job import JobDirectory
+from mmgen.batch.opening import open_backend
+from mmgen.batch.readers import open_reader
+from mmgen.batch.rows import Row
+from mmgen.batch.runner import RunnerConfig
+from mmgen.batch.survey import survey
+from mmgen.batch.tasks import AbstractTask
+from mmgen.batch.tasks.caption import CaptionSettings, CaptionTask
+from mmgen.batch.tasks.generate import GenerateSettings, GenerateTask
+from mmgen.batch.writers import OutputForm
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow")
+
+
+@pytest.fixture(scope="session")
+def backend(tiny_checkpoint: Path) -> SessionBackend:
+    """A backend that one job after another uses."""
+    return open_backend(tiny_checkpoint, parts="both", rows_per_request=2, num_rows=16)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Twenty rows, some with an id or settings of their own."""
+    rows: list[dict[str, Any]] = [{"prompt": f"draw a {COLOURS[n % 6]} {n}"} for n in range(20)]
+    rows[3] |= {"id": "three", "seed": 7, "size": "32x32"}
+    rows[4] |= {"guidance": 1.0, "temperature": 0.5}
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of twelve pictures of several sizes and formats, some in a folder of their own."""
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for number in range(12):
+        picture = Image.new("RGB", (40 + number, 50), COLOURS[number % 6])
+        name = f"more/{number:02d}.jpg" if number % 3 == 0 else f"{number:02d}.png"
+        picture.save(folder / name)
+    return folder
+
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def make_job(backend: SessionBackend, tmp_path: Path) -> MakeJob:
+    """Return a function that makes a job of a source, in a directory of the test."""
+
+    def make(
+        source: Path | str,
+        task: str = "generate",
+        *,
+        name: str = "job",
+        forms: Sequence[OutputForm] = (),
+        settings: GenerateSettings | CaptionSettings | None = None,
+        runner: RunnerConfig | None = None,
+        **config: Any,
+    ) -> Job:
+        session = backend.session
+        made: AbstractTask
+        check: Callable[[Row], object]
+        if task == "generate":
+            drawing = settings or GenerateSettings(size=(32, 32))
+            assert isinstance(drawing, GenerateSettings)
+            made, check = GenerateTask(drawing, session.checkpoint, model="tiny"), drawing.request
+        else:
+            looking = settings or CaptionSettings(max_tokens=6)
+            assert isinstance(looking, CaptionSettings)
+            keep = bool({"parquet", "webdataset"} & set(forms))
+            made = CaptionTask(looking, session.checkpoint, session.codec, keep_pictures=keep)
+            check = looking.check
+        reader = open_reader(
+            str(source), meaning="prompt" if task == "generate" else "picture"
+        )
+        return Job(
+            directory=JobDirectory(tmp_path / name),
+            reader=reader,
+            survey=survey(reader, check),
+            check=check,
+            task=made,
+            backend=backend,
+            checkpoint=session.checkpoint,
+            codec=session.codec,
+            config=BatchConfig(
+                forms=tuple(forms), runner=runner or RunnerConfig(backoff=0.01), **config
+            ),
+        )
+
+    return make
