@@ -25,6 +25,7 @@ SOURCES = sorted(
 )
 HEAVY = ("torch", "numpy", "PIL", "pyarrow", "tokenizers", "sentencepiece", "rich", "datasets")
 MAX_LINES = 400
+NEED_VLLM = [f"mmgen.generate.vllm_{name}" for name in ("engine", "launch", "logits")]
 DOORS = {
     "flash_attn": {"mmgen/model/attention.py"},
     "llguidance": {"mmgen/generate/forms.py"},
@@ -82,6 +83,11 @@ def test_optional_packages_enter_by_their_doors_at_run_time_too() -> None:
     assert {package: places for package, places in found.items() if package != "torch"} == DOORS
 
 
+def test_only_starting_vllm_needs_it() -> None:
+    loaded = modules_after("import mmgen.generate.vllm_start, mmgen.generate.vllm_rows")
+    assert "vllm" not in loaded and not loaded & set(NEED_VLLM)
+
+
 def test_importing_the_package_loads_nothing_else() -> None:
     loaded = modules_after("import mmgen")
     assert not loaded & set(HEAVY)
@@ -130,6 +136,8 @@ def test_every_module_says_why_it_exists_and_stays_short(path: Path) -> None:
 def test_all_lists_what_a_module_exports(name: str) -> None:
     if name == "mmgen.__main__":
         return
+    if name in NEED_VLLM:
+        pytest.importorskip("vllm", reason="vLLM is not installed; .ci/run tests this with it")
     module = importlib.import_module(name)
     exported = module.__all__
     assert [entry for entry in exported if not hasattr(module, entry)] == []

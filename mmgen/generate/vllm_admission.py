@@ -1,0 +1,118 @@
+"""How much vLLM may be given at once, so that the two rows of a pair never come apart.
+
+vLLM schedules every request on its own: whatever does not fit a step waits, and whatever does not
+fit the cache is thrown out and read again later. Nobody is handed more than fits, so neither
+happens, and two rows that start together finish their prompts in the same step. The rows of a
+request are promised their seats, their share of each step's tokens, and cache for their full
+length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmgen.errors import EngineError
+
+__all__ = ["Admission", "Capacity"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What one vLLM engine can do."""
+
+    num_rows: int
+    """Requests that run at once."""
+    step_tokens: int
+    """Tokens that one step can take."""
+    chunk_tokens: int
+    """Tokens of one prompt that one step takes at most."""
+    num_blocks: int
+    """Blocks of the KV cache."""
+    block_size: int
+    """Tokens in a block."""
+    overcommit: float = 1.0
+    """How many times over the cache may be promised. Above 1, vLLM may have to take cache back."""
+
+    def blocks(self, num_tokens: int) -> int:
+        """Return the blocks that so many tokens take."""
+        return -(-num_tokens // self.block_size)
+
+    def num_chunks(self, num_tokens: int) -> int:
+        """Return the steps that it takes to read a prompt."""
+        return -(-num_tokens // self.chunk_tokens)
+
+    def chunk(self, num_tokens: int) -> int:
+        """Return how many of a prompt's tokens one step takes."""
+        return min(num_tokens, self.chunk_tokens)
+
+
+@dataclass(slots=True)
+class _Share:
+    num_rows: int
+    num_blocks: int
+    step_tokens: int
+
+
+class Admission:
+    """Keeps account of what is promised to requests that vLLM has."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._shares: dict[int, _Share] = {}
+
+    def check(self, num_rows: int, prompt_tokens: int, max_ids: int) -> None:
+        """Refuse a request that would not fit even if it were alone.
+
+        Raises:
+            EngineError: it needs more than there is.
+        """
+        capacity = self.capacity
+        share = self._share(num_rows, prompt_tokens, max_ids)
+        if share.num_rows > capacity.num_rows:
+            raise EngineError(
+                f"a guided request takes {num_rows} rows, but vLLM was started with max_num_seqs "
+                f"{capacity.num_rows}; raise it"
+            )
+        if share.num_blocks > capacity.num_blocks:
+            held = capacity.num_blocks * capacity.block_size
+            raise EngineError(
+                f"{num_rows} rows of {prompt_tokens + max_ids} tokens do not fit a cache of "
+                f"{held} tokens; give vLLM a larger one"
+            )
+
+    def admit(self, key: int, num_rows: int, prompt_tokens: int, max_ids: int, firm: bool) -> bool:
+        """Promise a request what it needs if that is free; return whether it was.
+
+        Args:
+            firm: whether the cache must be there even if nobody stops early; otherwise it is
+                promised as many times over as `overcommit` says.
+        """
+        share = self._share(num_rows, prompt_tokens, max_ids)
+        held = self._shares.values()
+        capacity = self.capacity
+        num_blocks = int(capacity.num_blocks * (1.0 if firm else capacity.overcommit))
+        fits = (
+            sum(item.num_rows for item in held) + share.num_rows <= capacity.num_rows
+            and sum(item.num_blocks for item in held) + share.num_blocks <= num_blocks
+            and sum(item.step_tokens for item in held) + share.step_tokens <= capacity.step_tokens
+        )
+        if fits or not self._shares:
+            self._shares[key] = share
+            return True
+        return False
+
+    def note_started(self, key: int) -> None:
+        """A request has read its prompt: from now on a step takes one token of each row."""
+        if share := self._shares.get(key):
+            share.step_tokens = share.num_rows
+
+    def release(self, key: int) -> None:
+        """Take back what was promised; a request that holds nothing is let be."""
+        self._shares.pop(key, None)
+
+    def _share(self, num_rows: int, prompt_tokens: int, max_ids: int) -> _Share:
+        return _Share(
+            num_rows=num_rows,
+            num_blocks=num_rows * self.capacity.blocks(prompt_tokens + max_ids),
+            step_tokens=num_rows * self.capacity.chunk(prompt_tokens),
+        )

@@ -1,0 +1,300 @@
+"""The engine contract on vLLM, unpatched and in this process.
+
+A guided request becomes two ordinary requests of vLLM with the same pair key, handed over between
+two steps so that they start together; `vllm_rows` draws for both. An id counts only once both
+have it. If a pair comes apart all the same, whatever the reason, its rows are withdrawn, cut back
+to the ids they share, and handed over again with these as part of the prompt.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+import torch
+from vllm import SamplingParams as VllmSamplingParams
+from vllm import TokensPrompt
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from mmgen.checkpoint import Checkpoint
+from mmgen.errors import EngineError
+from mmgen.generate.engine import (
+    AbstractEngine,
+    FinishReason,
+    SpanRequest,
+    Step,
+    check_request,
+)
+from mmgen.generate.vllm_admission import Admission, Capacity
+from mmgen.generate.vllm_config import VllmEngineConfig, VllmStats
+from mmgen.generate.vllm_launch import launch
+from mmgen.generate.vllm_rows import RowParams, withdrawal_id
+
+__all__ = ["VllmEngine"]
+
+PATIENCE = 8
+"""Steps beyond those a prompt takes; a row that vLLM lost is not waited for any longer."""
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """One of vLLM's requests."""
+
+    name: str
+    prompt_ids: tuple[int, ...]
+    ids: list[int] = field(default_factory=list)
+    is_ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A request from submission to its last step, over as many attempts as it takes."""
+
+    index: int
+    request: SpanRequest
+    ids: list[int] = field(default_factory=list)
+    """Delivered."""
+    rows: list[_Row] = field(default_factory=list)
+    """What vLLM has of it: one row, or two of a pair."""
+    num_read: int = 0
+    """Ids of this attempt that are common to its rows."""
+    num_attempts: int = 0
+    num_stalls: int = 0
+    patience: int = 0
+    """Steps that a row which ended early still waits for the other."""
+
+    @property
+    def num_rows(self) -> int:
+        return 2 if self.request.is_guided else 1
+
+    @property
+    def num_left(self) -> int:
+        return self.request.max_ids - len(self.ids)
+
+    @property
+    def num_prompt_ids(self) -> int:
+        return len(self.request.prompt_ids) + len(self.ids)
+
+    def take_common(self) -> list[int]:
+        """Return the ids that all rows have beyond those taken before."""
+        shortest = min(len(row.ids) for row in self.rows)
+        new: list[int] = []
+        for place in range(self.num_read, shortest):
+            id_ = self.rows[0].ids[place]
+            if any(row.ids[place] != id_ for row in self.rows):
+                break
+            allowed = self.request.constraint.at(len(self.ids) + len(new))
+            # The withdrawal id is one that may not come.
+            if not any(id_ in ids for ids in allowed):
+                break
+            new.append(id_)
+        self.num_read += len(new)
+        self.ids += new
+        return new
+
+
+class VllmEngine(AbstractEngine):
+    """Runs a checkpoint's decoder in vLLM."""
+
+    def __init__(self, checkpoint: Checkpoint, config: VllmEngineConfig | None = None) -> None:
+        """Start vLLM, which takes a while."""
+        self.config = config or VllmEngineConfig()
+        self._vocab_size = checkpoint.config.vocab_size
+        self._context_length = checkpoint.config.context_length
+        self._llm, capacity = launch(checkpoint, self.config)
+        self._admission = Admission(capacity)
+        self._waiting: deque[_Flight] = deque()
+        self._flights: dict[int, _Flight] = {}
+        self._rows: dict[str, tuple[_Flight, _Row]] = {}
+        self._parting: dict[int, _Flight] = {}
+        self._num_submitted = 0
+        self._stats = VllmStats()
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
+
+    @property
+    def num_unfinished(self) -> int:
+        return len(self._waiting) + len(self._flights)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the decoder."""
+        dtype: torch.dtype = self._llm.vllm_config.model_config.dtype
+        return dtype
+
+    @property
+    def capacity(self) -> Capacity:
+        """What vLLM can do, as it was started."""
+        return self._admission.capacity
+
+    @property
+    def stats(self) -> VllmStats:
+        """Counts since the start, or since `reset_stats`."""
+        return replace(self._stats, num_waiting=len(self._waiting), num_running=len(self._flights))
+
+    def reset_stats(self) -> None:
+        """Count from zero again."""
+        self._stats = VllmStats()
+
+    def submit(self, request: SpanRequest) -> int:
+        check_request(request, self._vocab_size, self.context_length)
+        flight = _Flight(self._num_submitted, request)
+        self._admission.check(flight.num_rows, len(request.prompt_ids), request.max_ids)
+        if request.is_guided:
+            withdrawal_id(request.constraint, self._vocab_size)
+        self._num_submitted += 1
+        self._count(num_requests=1, num_pairs=flight.num_rows - 1)
+        self._waiting.append(flight)
+        return flight.index
+
+    def cancel(self, request_index: int) -> None:
+        self._waiting = deque(item for item in self._waiting if item.index != request_index)
+        if flight := self._flights.get(request_index):
+            self._ground(flight)
+
+    def step(self) -> list[Step]:
+        self._admit()
+        if not self._flights:
+            return []
+        touched = dict(self._parting)
+        for output in self._llm.step():
+            assert isinstance(output, RequestOutput)
+            if found := self._rows.get(output.request_id):
+                flight, row = found
+                self._take(row, output)
+                touched[flight.index] = flight
+        return [step for flight in touched.values() for step in self._settle(flight)]
+
+    def close(self) -> None:
+        """Cancel what is unfinished and free what vLLM holds."""
+        for flight in [*self._flights.values()]:
+            self._ground(flight)
+        self._waiting.clear()
+        self._llm.engine_core.shutdown()
+
+    def _admit(self) -> None:
+        """Hand waiting requests to vLLM, in order, as far as they fit beside what it has."""
+        while self._waiting:
+            flight = self._waiting[0]
+            if not self._admission.admit(
+                flight.index,
+                flight.num_rows,
+                flight.num_prompt_ids,
+                flight.num_left,
+                firm=flight.num_attempts > 0,
+            ):
+                break
+            self._waiting.popleft()
+            self._launch(flight)
+
+    def _launch(self, flight: _Flight) -> None:
+        """Give vLLM the rows of a request, with the ids it already has as part of the prompt."""
+        request = flight.request
+        params = RowParams.of(request, first_step=len(flight.ids))
+        name = f"{flight.index}.{flight.num_attempts}"
+        prompts = [request.prompt_ids]
+        stop_ids = sorted(request.stop_ids)
+        if request.is_guided and request.unguided_ids is not None:
+            prompts.append(request.unguided_ids)
+            withdrawal = withdrawal_id(request.constraint, self._vocab_size)
+            stop_ids.append(withdrawal)
+            params = replace(
+                params,
+                pair=name,
+                guidance_scale=request.guidance_scale,
+                withdrawal_id=withdrawal,
+            )
+        flight.rows = [
+            _Row(f"{name}.{place}", (*prompt, *flight.ids)) for place, prompt in enumerate(prompts)
+        ]
+        flight.num_read = 0
+        flight.num_attempts += 1
+        flight.patience = 2 * self.capacity.num_chunks(flight.num_prompt_ids) + PATIENCE
+        self._flights[flight.index] = flight
+        for place, row in enumerate(flight.rows):
+            self._rows[row.name] = flight, row
+            self._llm.add_request(
+                row.name,
+                TokensPrompt(prompt_token_ids=list(row.prompt_ids)),
+                VllmSamplingParams(
+                    # The choice is made by `GuidedChoice`, which leaves one id.
+                    temperature=0.0,
+                    max_tokens=flight.num_left,
+                    stop_token_ids=stop_ids,
+                    ignore_eos=True,
+                    detokenize=False,
+                    output_kind=RequestOutputKind.DELTA,
+                    extra_args=replace(params, is_blank=place == 1).to_extra_args(),
+                ),
+            )
+
+    def _take(self, row: _Row, output: RequestOutput) -> None:
+        """Note what vLLM says of a row."""
+        if not row.ids:
+            self._count(
+                num_prompt_tokens=len(row.prompt_ids),
+                num_cached_tokens=output.num_cached_tokens or 0,
+            )
+        row.ids += output.outputs[0].token_ids
+        row.is_ended = output.finished
+
+    def _settle(self, flight: _Flight) -> list[Step]:
+        """Return the step that new ids of a request make, and see to it that it goes on."""
+        if all(row.ids for row in flight.rows):
+            self._admission.note_started(flight.index)
+        request = flight.request
+        new = flight.take_common()
+        reason: FinishReason | None = None
+        if new and new[-1] in request.stop_ids:
+            reason = "stop"
+        elif not flight.num_left:
+            reason = "length"
+        error = None
+        if reason is not None:
+            self._ground(flight)
+        elif any(row.is_ended for row in flight.rows):
+            error = self._part(flight)
+        if not new and error is None:
+            return []
+        self._count(num_ids=len(new))
+        scale = request.guidance_scale if request.is_guided else 1.0
+        return [Step(flight.index, tuple(new), reason, scale, error)]
+
+    def _part(self, flight: _Flight) -> EngineError | None:
+        """Restart a request whose rows came apart; return why it cannot go on, if so."""
+        has_open_row = not all(row.is_ended for row in flight.rows)
+        if self.config.prefix_caching and has_open_row and flight.patience:
+            # The other row will notice when it has read its prompt, which then is in the prefix
+            # cache: at the next attempt, neither has much to read, and both start together.
+            flight.patience -= 1
+            self._parting[flight.index] = flight
+            return None
+        self._ground(flight)
+        self._count(num_restarts=1)
+        flight.num_stalls = 0 if flight.num_read else flight.num_stalls + 1
+        if flight.num_stalls > self.config.max_stalls:
+            self._count(num_failed=1)
+            return EngineError(
+                f"the two rows of a guided request could not be kept in step after "
+                f"{flight.num_stalls} attempts; give vLLM a larger cache or more tokens per step"
+            )
+        self._waiting.appendleft(flight)
+        return None
+
+    def _ground(self, flight: _Flight) -> None:
+        """Take a request back from vLLM, wherever it stands."""
+        unfinished = [row.name for row in flight.rows if not row.is_ended]
+        if unfinished:
+            self._llm.abort_request(unfinished)
+        for row in flight.rows:
+            self._rows.pop(row.name, None)
+        self._flights.pop(flight.index, None)
+        self._parting.pop(flight.index, None)
+        self._admission.release(flight.index)
+
+    def _count(self, **added: int) -> None:
+        sums = {name: getattr(self._stats, name) + number for name, number in added.items()}
+        self._stats = replace(self._stats, **sums)

@@ -1,0 +1,271 @@
+"""What happens to the scores of a vLLM batch: constraint, guidance and choice, row by row.
+
+A guided request is two rows of the batch that carry one pair key. Each step chooses an id for every
+row with the functions and the noise that the embedded engine uses, and leaves that id as the only
+one the row may take. Rows of a pair that have not come equally far are given their withdrawal id
+instead, which ends them: nothing is ever drawn with half a pair.
+
+Nothing here knows vLLM. What a row needs travels in its request as plain numbers, so that it also
+reaches workers in other processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from mmgen.errors import EngineError, SettingsError
+from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest
+from mmgen.generate.sampling import SamplingRows, guide, sample
+
+__all__ = ["KEY", "RowChooser", "RowParams", "withdrawal_id"]
+
+KEY = "mmgen"
+"""Where a request's extra arguments hold what its row needs."""
+
+MAX_PLANS = 256
+"""Divisions of one batch that are kept; a constraint's cycle has one for every phase."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowParams:
+    """How ids are chosen for one row."""
+
+    constraint: Constraint
+    """Which ids may come at each step of the span."""
+    sampling: SamplingParams
+    """How ids are chosen."""
+    seed: int
+    """What the noise is drawn from."""
+    first_step: int = 0
+    """Ids of the span that are already part of the prompt."""
+    pair: str | None = None
+    """Names the two rows of one guided request; None for a request without guidance."""
+    is_blank: bool = False
+    """Whether this row of the pair sees the blanked prompt."""
+    guidance_scale: float = 1.0
+    """How strongly the condition counts in a pair."""
+    withdrawal_id: int | None = None
+    """What a row of a broken pair is given; an id that no step allows."""
+
+    @classmethod
+    def of(cls, request: SpanRequest, *, first_step: int = 0) -> Self:
+        """Return what a request without guidance needs, some ids into its span."""
+        return cls(
+            constraint=request.constraint,
+            sampling=request.sampling,
+            seed=request.seed,
+            first_step=first_step,
+        )
+
+    def to_extra_args(self) -> dict[str, Any]:
+        """Return the extra arguments of a request, of lists, numbers and strings only."""
+        cycle = [[[ids.start, ids.stop] for ids in choice] for choice in self.constraint.cycle]
+        sampling = self.sampling
+        return {
+            KEY: {
+                "cycle": cycle,
+                "sampling": [sampling.temperature, sampling.top_k, sampling.top_p],
+                "seed": self.seed,
+                "first_step": self.first_step,
+                "pair": self.pair,
+                "is_blank": self.is_blank,
+                "guidance_scale": self.guidance_scale,
+                "withdrawal_id": self.withdrawal_id,
+            }
+        }
+
+    @classmethod
+    def from_extra_args(cls, extra_args: Mapping[str, Any] | None) -> Self | None:
+        """Return what `to_extra_args` wrote; None for a request that is not of mmgen.
+
+        Raises:
+            SettingsError: the arguments are damaged.
+        """
+        if not extra_args or KEY not in extra_args:
+            return None
+        try:
+            fields = dict(extra_args[KEY])
+            cycle = fields.pop("cycle")
+            choices = (tuple(range(*bounds) for bounds in choice) for choice in cycle)
+            temperature, top_k, top_p = fields.pop("sampling")
+            return cls(
+                constraint=Constraint(tuple(choices)),
+                sampling=SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p),
+                **fields,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingsError(f"the arguments under {KEY!r} cannot be used: {error}") from error
+
+
+def withdrawal_id(constraint: Constraint, vocab_size: int) -> int:
+    """Return the smallest id that no step allows.
+
+    Raises:
+        EngineError: there is none.
+    """
+    ranges = sorted(
+        {ids for choice in constraint.cycle for ids in choice if ids},
+        key=lambda ids: (ids.start, ids.stop),
+    )
+    free = 0
+    for ids in ranges:
+        if ids.start > free:
+            break
+        free = max(free, ids.stop)
+    if free >= vocab_size:
+        raise EngineError(
+            f"a guided request must leave out one of the decoder's {vocab_size} ids, by which vLLM "
+            "is told that a pair came apart; this one allows all"
+        )
+    return free
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Rows that choose among the same ids; a pair is here once, with its prompt's row."""
+
+    ranges: tuple[range, ...]
+    ids: torch.Tensor
+    numbers: np.ndarray
+    """The rows, on the host."""
+    first_steps: np.ndarray
+    rows: torch.Tensor
+    blank_rows: torch.Tensor | None
+    """Rows of the blanked prompts, an unguided request's own row; None if none is guided."""
+    scales: torch.Tensor
+    sampling: SamplingRows
+
+    def choose(self, logits: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
+        scores = self._scores(logits, self.rows)
+        if self.blank_rows is not None:
+            scores = guide(scores, self._scores(logits, self.blank_rows), self.scales)
+        steps = torch.from_numpy(self.first_steps + counts[self.numbers]).unsqueeze(1)
+        steps = steps.to(logits.device, non_blocking=True)
+        return sample(scores, self.ids, steps, self.sampling)
+
+    def _scores(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        parts = [logits[:, ids.start : ids.stop].index_select(0, rows) for ids in self.ranges]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """One division of the batch, good until rows come, go, or move apart."""
+
+    groups: list[_Group]
+    rows: torch.Tensor
+    """All rows that are decided here."""
+    withdrawn_rows: torch.Tensor | None
+    withdrawal_ids: torch.Tensor | None
+
+    def apply(self, logits: torch.Tensor, counts: np.ndarray) -> None:
+        chosen = [group.choose(logits, counts) for group in self.groups]
+        logits.index_fill_(0, self.rows, -torch.inf)
+        for group, ids in zip(self.groups, chosen, strict=True):
+            logits[group.rows, ids] = 0.0
+            if group.blank_rows is not None:
+                logits[group.blank_rows, ids] = 0.0
+        if self.withdrawn_rows is not None:
+            logits[self.withdrawn_rows, self.withdrawal_ids] = 0.0
+
+
+class RowChooser:
+    """Decides the ids of a batch's rows; told who sits where, and how far each has come."""
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = device
+        self._rows: list[RowParams | None] = []
+        self._cycles = np.ones(0, dtype=np.int64)
+        self._first_steps = np.zeros(0, dtype=np.int64)
+        self._mates = np.zeros(0, dtype=np.int64)
+        self._is_half = np.zeros(0, dtype=bool)
+        self._plans: dict[tuple[bytes, bytes], _Plan] = {}
+
+    def seat(self, rows: Sequence[RowParams | None]) -> None:
+        """Take note of who sits in each row of the batch; None for rows of others."""
+        self._rows = list(rows)
+        self._plans.clear()
+        self._cycles = np.array([len(row.constraint.cycle) if row else 1 for row in rows], np.int64)
+        self._first_steps = np.array([row.first_step if row else 0 for row in rows], np.int64)
+        self._is_half = np.array([bool(row and row.pair is not None) for row in rows], bool)
+        # A row without a mate is its own, which is right for all but the half of a pair.
+        self._mates = np.arange(len(rows))
+        places: dict[str, int] = {}
+        for place, row in enumerate(rows):
+            if row is None or row.pair is None:
+                continue
+            mate = places.setdefault(row.pair, place)
+            self._mates[[place, mate]] = mate, place
+
+    def apply(
+        self, logits: torch.Tensor, counts: np.ndarray, is_ready: np.ndarray | None = None
+    ) -> None:
+        """Leave each row one id to take.
+
+        Args:
+            logits: float32 `[rows, ids]`; changed in place.
+            counts: int64 `[rows]`, ids that vLLM has accepted for each row.
+            is_ready: bool `[rows]`, whether a row has read its whole prompt; where that is not
+                known, all count as ready, and what an unready row is given is thrown away.
+        """
+        mates = self._mates
+        has_mate = mates != np.arange(len(mates))
+        in_step = ~self._is_half | (has_mate & (counts == counts[mates]))
+        if is_ready is not None:
+            in_step &= is_ready == is_ready[mates]
+        phases = (self._first_steps + counts) % self._cycles
+        key = (phases.tobytes(), in_step.tobytes())
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) == MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = self._plan(phases, in_step)
+        if len(plan.rows):
+            plan.apply(logits, counts)
+
+    def _plan(self, phases: np.ndarray, in_step: np.ndarray) -> _Plan:
+        groups: dict[tuple[range, ...], list[int]] = {}
+        decided: list[int] = []
+        withdrawn: list[int] = []
+        for place, row in enumerate(self._rows):
+            if row is None:
+                continue
+            decided.append(place)
+            if not in_step[place]:
+                withdrawn.append(place)
+            elif not row.is_blank:
+                ranges = row.constraint.cycle[phases[place]]
+                groups.setdefault(ranges, []).append(place)
+        ids = [row.withdrawal_id for place in withdrawn if (row := self._rows[place])]
+        return _Plan(
+            groups=[self._group(ranges, places) for ranges, places in groups.items()],
+            rows=self._tensor(decided),
+            withdrawn_rows=self._tensor(withdrawn) if withdrawn else None,
+            withdrawal_ids=self._tensor(ids) if withdrawn else None,
+        )
+
+    def _group(self, ranges: tuple[range, ...], places: list[int]) -> _Group:
+        members = [row for place in places if (row := self._rows[place])]
+        mates = [int(self._mates[place]) for place in places]
+        return _Group(
+            ranges=ranges,
+            ids=torch.cat([torch.arange(ids.start, ids.stop) for ids in ranges]).to(self._device),
+            numbers=np.array(places),
+            first_steps=self._first_steps[places],
+            rows=self._tensor(places),
+            blank_rows=self._tensor(mates) if mates != places else None,
+            scales=torch.tensor(
+                [row.guidance_scale for row in members], device=self._device
+            ).unsqueeze(1),
+            sampling=SamplingRows.stack(
+                [row.sampling for row in members], [row.seed for row in members], self._device
+            ),
+        )
+
+    def _tensor(self, values: Sequence[int | None]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)

@@ -1,0 +1,356 @@
+"""The engine on a real vLLM, in float32 on a CPU, against the torch engine and a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="vLLM is not installed; .ci/run tests this with it")
+
+from mmgen.checkpoint import Checkpoint
+from mmgen.document import Document, Text, Turn
+from mmgen.errors import EngineError
+from mmgen.generate.engine import AbstractEngine, Constraint, SamplingParams, SpanRequest, Step
+from mmgen.generate.requests import ChatRequest, DrawRequest
+from mmgen.generate.session import Session
+from mmgen.generate.vllm_config import VllmEngineConfig
+from mmgen.generate.vllm_engine import VllmEngine
+from mmgen.generate.vllm_start import start_vllm
+
+# What vLLM does at work is not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+GREEDY = SamplingParams(temperature=0)
+SAMPLED = SamplingParams(temperature=1.0, top_k=40, top_p=0.95)
+COLOURS = ("red", "green", "blue", "yellow")
+SHAPES = ("circle", "square above a long row of smaller squares", "fox", "")
+PROMPTS = [f"draw a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
+assert len(PROMPTS) == 16
+SMALL = (32, 32)
+
+CONFIGS = {
+    "roomy": VllmEngineConfig(compilation="off", num_rows=48),
+    "chunked": VllmEngineConfig(compilation="off", num_rows=32, step_tokens=56),
+    "chunked, no prefix cache": VllmEngineConfig(
+        compilation="off", num_rows=32, step_tokens=56, prefix_caching=False
+    ),
+    # 40 blocks of 32 tokens hold four pairs to their ends, and five times as many may begin.
+    "preempted": VllmEngineConfig(
+        compilation="off", num_rows=32, cache_bytes=40 * 2**15, overcommit=5.0
+    ),
+    "preempted, no prefix cache": VllmEngineConfig(
+        compilation="off",
+        num_rows=32,
+        cache_bytes=40 * 2**15,
+        overcommit=5.0,
+        prefix_caching=False,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def engine(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Iterator[VllmEngine]:
+    engine = start_vllm(checkpoint, CONFIGS[request.param])
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def roomy(checkpoint: Checkpoint) -> Iterator[VllmEngine]:
+    engine = start_vllm(checkpoint, CONFIGS["roomy"])
+    yield engine
+    engine.close()
+
+
+def drawing(session: Session, prompt: str, seed: int = 0, **settings: Any) -> SpanRequest:
+    request = DrawRequest(prompt=prompt, seed=seed, **settings)
+    return session.begin(0, request).span
+
+
+def answer(session: Session, prompt: str, seed: int = 0) -> SpanRequest:
+    document = Document(turns=(Turn("user", (Text(prompt),)),))
+    request = ChatRequest(document=document, seed=seed, max_images=0, max_text_ids=40)
+    return session.begin(0, request).span
+
+
+def collect(engine: AbstractEngine, requests: Sequence[SpanRequest]) -> list[list[int]]:
+    ids: list[list[int]] = [[] for _ in requests]
+    for step in engine.generate(requests):
+        ids[step.request_index].extend(step.ids)
+    return ids
+
+
+@pytest.fixture(scope="module")
+def guided(session: Session) -> list[SpanRequest]:
+    return [drawing(session, prompt, sampling=GREEDY, guidance_scale=3.0) for prompt in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def plain(checkpoint: Checkpoint, guided: list[SpanRequest]) -> list[list[int]]:
+    """What a loop that anyone would write draws, one picture after the other."""
+    from transformers import AutoModelForCausalLM, DynamicCache
+
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
+    model.eval()
+    drawn = []
+    for request in guided:
+        ids: list[int] = []
+        rows = torch.tensor([request.prompt_ids, request.unguided_ids])
+        cache = DynamicCache(config=model.config)
+        for step in range(request.max_ids):
+            with torch.inference_mode():
+                logits = model(input_ids=rows, past_key_values=cache, use_cache=True).logits[:, -1]
+            scores = logits[1] + request.guidance_scale * (logits[0] - logits[1])
+            (allowed,) = request.constraint.at(step)
+            ids.append(allowed.start + int(scores[allowed.start : allowed.stop].argmax()))
+            rows = torch.tensor([[ids[-1]], [ids[-1]]])
+        drawn.append(ids)
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def mixture(session: Session, guided: list[SpanRequest]) -> list[SpanRequest]:
+    """Guided and unguided pictures and texts, of several lengths, greedy and sampled."""
+    requests = []
+    for number, request in enumerate(guided):
+        requests.append(request)
+        prompt = PROMPTS[number]
+        if number % 2:
+            requests.append(answer(session, f"what is {prompt} and why? " * (1 + number % 3)))
+        if number % 3 == 0:
+            requests.append(drawing(session, prompt, seed=number, guidance_scale=1.0))
+        if number % 5 == 0:
+            requests.append(drawing(session, prompt, number, sampling=SAMPLED, size=SMALL))
+    return requests
+
+
+@pytest.mark.parametrize("num_pairs", [1, 4, 12])
+def test_greedy_guided_ids_are_those_of_torch_and_of_a_plain_loop(
+    engine: VllmEngine,
+    session: Session,
+    guided: list[SpanRequest],
+    plain: list[list[int]],
+    num_pairs: int,
+) -> None:
+    expected = collect(session.engine, guided)
+    assert expected == plain
+    assert len({tuple(ids) for ids in expected}) == len(expected)
+    for first in range(0, len(guided), num_pairs):
+        part = slice(first, first + num_pairs)
+        assert collect(engine, guided[part]) == expected[part]
+
+
+def test_a_mixture_draws_what_torch_draws(
+    engine: VllmEngine, session: Session, mixture: list[SpanRequest], guided: list[SpanRequest]
+) -> None:
+    assert len(mixture) > len(guided) + 10
+    assert collect(engine, mixture) == collect(session.engine, mixture)
+
+
+def test_the_configurations_do_what_they_are_for(
+    checkpoint: Checkpoint, session: Session, mixture: list[SpanRequest]
+) -> None:
+    longest = max(len(request.prompt_ids) for request in mixture if request.is_guided)
+    for name in ("chunked", "chunked, no prefix cache"):
+        engine = VllmEngine(checkpoint, CONFIGS[name])
+        assert engine.capacity.chunk_tokens < longest
+        collect(engine, mixture)
+        if not CONFIGS[name].prefix_caching:
+            assert engine.stats.num_restarts == 0
+            assert engine.stats.num_cached_tokens == 0
+        engine.close()
+    for name in ("preempted", "preempted, no prefix cache"):
+        engine = VllmEngine(checkpoint, CONFIGS[name])
+        collect(engine, mixture)
+        assert engine.stats.num_restarts > 0
+        engine.close()
+
+
+def test_a_roomy_engine_never_restarts_a_pair(
+    roomy: VllmEngine, mixture: list[SpanRequest]
+) -> None:
+    roomy.reset_stats()
+    collect(roomy, mixture)
+    stats = roomy.stats
+    assert stats.num_restarts == stats.num_failed == 0
+    assert stats.num_requests == len(mixture)
+    assert stats.num_pairs == sum(request.is_guided for request in mixture)
+    assert stats.num_running == stats.num_waiting == 0
+
+
+def test_the_same_seed_gives_the_same_ids_in_any_company(
+    engine: VllmEngine, session: Session, mixture: list[SpanRequest]
+) -> None:
+    requests = [
+        drawing(session, PROMPTS[seed], seed, sampling=SAMPLED, guidance_scale=2.0)
+        for seed in range(6)
+    ]
+    expected = collect(session.engine, requests)
+    assert expected[0] != collect(session.engine, [replace(requests[0], seed=99)])[0]
+    assert collect(engine, requests) == expected
+    assert [collect(engine, [request])[0] for request in requests[:2]] == expected[:2]
+    crowd = [*mixture[:7], *requests[::-1], *mixture[7:]]
+    assert collect(engine, crowd)[7:13] == expected[::-1]
+
+
+def test_codebooks_in_turn_have_their_own_ranges(roomy: VllmEngine, session: Session) -> None:
+    request = drawing(session, PROMPTS[0], sampling=SAMPLED, guidance_scale=3.0)
+    cycle = Constraint(((range(300, 340),), (range(10, 20), range(340, 345)), (range(90, 99),)))
+    requests = [
+        replace(request, constraint=cycle, max_ids=20, seed=seed, prompt_ids=request.prompt_ids)
+        for seed in range(3)
+    ]
+    drawn = collect(roomy, requests)
+    assert drawn == collect(session.engine, requests)
+    assert all(id_ in range(90, 99) for ids in drawn for id_ in ids[2::3])
+
+
+def test_a_guided_text_ends_at_its_stop_id(roomy: VllmEngine, session: Session) -> None:
+    text = answer(session, "what is this?")
+    request = replace(
+        text,
+        unguided_ids=tuple(reversed(text.prompt_ids)),
+        guidance_scale=1.5,
+        constraint=Constraint(((range(40, 60),),)),
+        stop_ids=frozenset({41, 47, 52}),
+        max_ids=60,
+        sampling=SAMPLED,
+    )
+    requests = [replace(request, seed=seed) for seed in range(4)]
+    drawn = collect(roomy, requests)
+    assert drawn == collect(session.engine, requests)
+    assert all(ids[-1] in request.stop_ids for ids in drawn)
+
+
+def run(engine: VllmEngine, limit: int = 3000) -> list[Step]:
+    """Return all steps until nothing is left."""
+    steps = []
+    while engine.num_unfinished:
+        steps += engine.step()
+        limit -= 1
+        assert limit, "the engine does not come to an end"
+    return steps
+
+
+def ids_of(steps: Sequence[Step], index: int) -> list[int]:
+    return [id_ for step in steps if step.request_index == index for id_ in step.ids]
+
+
+def test_cancelling_a_pair_frees_both_halves_at_once(
+    roomy: VllmEngine, session: Session, guided: list[SpanRequest]
+) -> None:
+    pool = roomy._llm.engine_core.engine_core.scheduler.kv_cache_manager.block_pool
+    free = pool.get_num_free_blocks()
+    indices = [roomy.submit(request) for request in guided[:3]]
+    steps = [step for _ in range(5) for step in roomy.step()]
+    assert roomy._llm.get_num_unfinished_requests() == 6
+    before = pool.get_num_free_blocks()
+    roomy.cancel(indices[1])
+    roomy.cancel(indices[1])
+    assert roomy._llm.get_num_unfinished_requests() == 4
+    assert pool.get_num_free_blocks() > before
+    steps += run(roomy)
+    expected = collect(session.engine, guided[:3])
+    assert ids_of(steps, indices[0]) == expected[0]
+    assert ids_of(steps, indices[2]) == expected[2]
+    assert len(ids_of(steps, indices[1])) == 5
+    assert pool.get_num_free_blocks() == free
+
+
+def test_cancelling_what_waits_and_what_is_finished_is_let_be(
+    roomy: VllmEngine, guided: list[SpanRequest]
+) -> None:
+    first, second = roomy.submit(guided[0]), roomy.submit(guided[1])
+    roomy.cancel(second)
+    steps = run(roomy)
+    assert {step.request_index for step in steps} == {first}
+    roomy.cancel(first)
+    assert roomy.num_unfinished == 0
+
+
+def test_a_pair_that_loses_a_half_is_cut_back_and_goes_on(
+    engine: VllmEngine, session: Session, guided: list[SpanRequest]
+) -> None:
+    engine.reset_stats()
+    first, second = engine.submit(guided[0]), engine.submit(guided[1])
+    steps = [step for _ in range(9) for step in engine.step()]
+    flight = engine._flights[first]
+    engine._llm.abort_request([flight.rows[1].name])
+    steps += run(engine)
+    expected = collect(session.engine, guided[:2])
+    assert ids_of(steps, first) == expected[0]
+    assert ids_of(steps, second) == expected[1]
+    assert engine.stats.num_restarts >= 1
+    assert all(step.guidance_scale == 3.0 for step in steps)
+
+
+def test_a_pair_that_never_keeps_together_fails_alone(
+    roomy: VllmEngine, session: Session, guided: list[SpanRequest]
+) -> None:
+    roomy.reset_stats()
+    first, second = roomy.submit(guided[0]), roomy.submit(guided[1])
+    steps: list[Step] = []
+    while roomy.num_unfinished:
+        # Admitted here, so that one half is lost before the first step.
+        roomy._admit()
+        if flight := roomy._flights.get(first):
+            roomy._llm.abort_request([flight.rows[1].name])
+        steps += roomy.step()
+    failed = [step for step in steps if step.error is not None]
+    assert [step.request_index for step in failed] == [first]
+    assert failed[0].is_finished and "kept in step" in str(failed[0].error)
+    assert ids_of(steps, first) == []
+    assert ids_of(steps, second) == collect(session.engine, guided[1:2])[0]
+    assert roomy.stats.num_failed == 1
+    assert roomy.stats.num_restarts == roomy.config.max_stalls + 1
+
+
+def test_spans_of_one_prompt_find_it_in_the_cache(
+    roomy: VllmEngine, guided: list[SpanRequest]
+) -> None:
+    (ids,) = collect(roomy, guided[:1])
+    roomy.reset_stats()
+    longer = (*guided[0].prompt_ids, *ids)
+    collect(roomy, [replace(guided[0], prompt_ids=longer, unguided_ids=longer[::-1], max_ids=2)])
+    stats = roomy.stats
+    block = roomy.capacity.block_size
+    assert stats.num_prompt_tokens == 2 * len(longer)
+    assert stats.num_cached_tokens >= (len(longer) - 1) // block * block
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt_ids": (10**6,), "unguided_ids": (1,)}, "outside the decoder"),
+        ({"max_ids": 4000}, "shorten the prompt"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    roomy: VllmEngine, guided: list[SpanRequest], change: dict[str, Any], message: str
+) -> None:
+    request = replace(guided[0], **change)
+    with pytest.raises(EngineError, match=message):
+        roomy.submit(request)
+    assert roomy.num_unfinished == 0
+
+
+def test_a_guided_request_must_leave_an_id_out(
+    roomy: VllmEngine, checkpoint: Checkpoint, guided: list[SpanRequest]
+) -> None:
+    everything = Constraint(((range(checkpoint.config.vocab_size),),))
+    with pytest.raises(EngineError, match="leave out one"):
+        roomy.submit(replace(guided[0], constraint=everything))
+
+
+def test_a_cache_that_holds_no_pair_is_named(checkpoint: Checkpoint, session: Session) -> None:
+    engine = VllmEngine(
+        checkpoint, VllmEngineConfig(compilation="off", num_rows=4, cache_bytes=9 * 2**15)
+    )
+    request = drawing(session, PROMPTS[1] + " and" * 20, guidance_scale=3.0)
+    with pytest.raises(EngineError, match="do not fit a cache of"):
+        engine.submit(request)
+    engine.close()
