@@ -83,8 +83,8 @@ class TurnSettings:
     """Height and width of drawn pictures in pixels."""
     length: int | None = None
     """Positions of drawn pictures, for visual tokenizers of variable length."""
-    max_text_ids: int = 256
-    """Longest answer in words."""
+    max_text_ids: int | None = None
+    """Longest answer in words, in tokens."""
     max_images: int = 1
     """Most pictures in a free answer."""
 
@@ -196,7 +196,7 @@ class ImageProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFinished:
-    """A picture is drawn."""
+    """A picture is drawn. It may come again for the same one, with more about how it was made."""
 
     index: int
     picture: Picture

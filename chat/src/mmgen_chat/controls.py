@@ -36,7 +36,7 @@ class Controls:
     text_top_k: int | None = None
     image_temperature: float | None = None
     image_top_k: int | None = None
-    answer: int = 256
+    answer: int | None = None
     """Longest answer in words, in tokens."""
 
     def turn_settings(self, info: BackendInfo | None) -> TurnSettings:

@@ -29,6 +29,9 @@ MAX_KEPT = 512
 MARKS_PER_TURN = 2
 """Ids that open and close a turn."""
 
+LONGEST_ANSWER = 256
+"""Ids of words that an answer may have where nothing else is wanted."""
+
 WORDS_TO_LEAVE = 24
 """Ids for words beside a picture, or of a short answer, for which room is kept."""
 
@@ -111,8 +114,9 @@ class Encoder:
             for picture in turn.pictures:
                 known[picture.id] = self.picture(picture, request.settings.tokenizer)
         settings = request.settings
+        max_text_ids = settings.max_text_ids or LONGEST_ANSWER
         image_ids = self._image_ids() if settings.max_images else 0
-        reserve = image_ids + min(WORDS_TO_LEAVE, settings.max_text_ids)
+        reserve = image_ids + min(WORDS_TO_LEAVE, max_text_ids)
         room = self.context_length - reserve - 2
 
         def cost(turn: Turn) -> int:
@@ -142,7 +146,7 @@ class Encoder:
             encoded=tuple(encoded),
             left_out=left_out,
             num_ids=num_ids,
-            max_text_ids=max(1, min(settings.max_text_ids, limit - num_ids)),
+            max_text_ids=max(1, min(max_text_ids, limit - num_ids)),
         )
 
     def _check_room(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "make_plan"]
 
+LONGEST_CAPTION = 64
+"""Ids of words about a picture where nothing else is wanted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -75,7 +78,7 @@ def make_plan(encoder: Encoder, model: str, request: TurnRequest) -> Plan:
                 document=document,
                 seed=settings.seed,
                 text_sampling=settings.text_sampling,
-                max_text_ids=settings.max_text_ids,
+                max_text_ids=settings.max_text_ids or LONGEST_CAPTION,
                 max_images=0,
             )
             return Plan(
