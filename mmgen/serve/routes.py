@@ -121,10 +121,10 @@ def image_routes(desk: Desk) -> APIRouter:
     )
     async def edit(request: Request) -> Response:
         limits = desk.config.limits
-        form = await request.form(
+        async with request.form(
             max_files=limits.max_pictures + 1, max_fields=64, max_part_size=MAX_FIELD_BYTES
-        )
-        body, files = await _read_form(form)
+        ) as form:
+            body, files = await _read_form(form)
         check_model(body.model, desk.config.model_name)
         partial_images = num_previews(body.partial_images, body.stream, limits)
         pictures = await desk.reader.from_uploads(files, "image")

@@ -74,6 +74,7 @@ def serve_session(
                 app,
                 access_log=log_requests,
                 lifespan="off",
+                ws="none",
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
