@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmgen.cli.engines import engine_option, open_engine
 from mmgen.cli.lines import complain, one_line, printable, progress_bar, shortened
 from mmgen.errors import MmgenError, SettingsError
 
 if TYPE_CHECKING:
     from mmgen.generate.engine import SamplingParams
+    from mmgen.generate.engines import EngineName
     from mmgen.generate.events import ImageFinished
     from mmgen.generate.provenance import Provenance
     from mmgen.generate.requests import DrawRequest
@@ -49,7 +51,7 @@ def _sampling_options(command: Command) -> Command:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return engine_option(command)
 
 
 @click.command()
@@ -89,6 +91,7 @@ def generate(
     model: str | None,
     tokenizer: str | None,
     as_json: bool,
+    engine: EngineName,
 ) -> None:
     """Draw a picture of each PROMPT and print where it was saved.
 
@@ -143,7 +146,7 @@ def generate(
     drawing = _Drawing(as_json=as_json, source=source, provenance=provenance)
     good = drawing.refuse_bad_prompts(requests)
     if good:
-        drawing.run(model, [(requests[index], paths[index]) for index in good], sampling)
+        drawing.run(engine, model, [(requests[index], paths[index]) for index in good], sampling)
     ctx.exit(1 if drawing.has_failed else 0)
 
 
@@ -178,6 +181,7 @@ class _Drawing:
 
     def run(
         self,
+        engine: EngineName,
         model: str | None,
         jobs: Sequence[tuple[DrawRequest, Path]],
         sampling: dict[str, Any],
@@ -185,10 +189,9 @@ class _Drawing:
         """Draw and save pictures."""
         from mmgen.checkpoint import DEFAULT_MODEL
         from mmgen.generate.events import ImageFinished, ImageProgress, TurnFailed
-        from mmgen.generate.session import open_session
 
         name = model or (self._provenance.model if self._provenance else DEFAULT_MODEL)
-        session = open_session(name, parts="decoder")
+        session = open_engine(engine, name, parts="decoder")
         if self._provenance is not None and self._source is not None:
             self._provenance.check(session.checkpoint, self._source)
         requests = [request for request, _ in jobs]
@@ -300,6 +303,7 @@ def caption(
     model: str | None,
     tokenizer: str | None,
     as_json: bool,
+    engine: EngineName,
 ) -> None:
     """Say what is in each IMAGE: one answer per line, in the order of the inputs.
 
@@ -307,7 +311,6 @@ def caption(
     """
     from mmgen.generate.events import TurnFailed, TurnFinished
     from mmgen.generate.requests import CaptionRequest, check_prompt
-    from mmgen.generate.session import open_session
 
     if prompt is not None:
         check_prompt(prompt)
@@ -323,7 +326,7 @@ def caption(
         )
         for image in images
     ]
-    session = open_session(model, parts="encoder")
+    session = open_engine(engine, model, parts="encoder")
     if sampling:
         merged = _merged(sampling, session.checkpoint.generation.text)
         requests = [replace(request, sampling=merged) for request in requests]

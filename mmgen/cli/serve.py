@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
+from mmgen.cli.engines import engine_option, open_engine
 from mmgen.errors import PluginError
+
+if TYPE_CHECKING:
+    from mmgen.generate.engines import EngineName
 
 __all__ = ["serve"]
 
@@ -17,13 +21,7 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 
 @click.command()
 @click.argument("model", required=False, metavar="[NAME|DIR]")
-@click.option(
-    "--engine",
-    type=click.Choice(["torch", "vllm"]),
-    default="torch",
-    show_default=True,
-    help="What runs the decoder.",
-)
+@engine_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -52,7 +50,13 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 @click.option("--max-tokens", type=int, help="Text tokens of one answer.")
 @click.option("--max-body", type=int, metavar="BYTES", help="Largest body of a request.")
 @click.option("--max-pixels", type=int, help="Largest picture that is read.")
-@click.option("--rows", type=int, default=64, show_default=True, help="Batch of the torch engine.")
+@click.option(
+    "--rows",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Rows of the engine's batch; a guided picture takes two.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Where the torch engine runs.")
 @click.option(
     "--shutdown-seconds",
@@ -64,7 +68,7 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 @click.option("--log-requests", is_flag=True, help="Print a line per request.")
 def serve(
     model: str | None,
-    engine: Literal["torch", "vllm"],
+    engine: EngineName,
     host: str,
     port: int,
     api_key: str | None,
@@ -86,7 +90,6 @@ def serve(
     """
     check_extra()
     from mmgen.checkpoint import DEFAULT_MODEL
-    from mmgen.serve.opening import open_engine_session
     from mmgen.serve.server import address_of, bind, serve_session
     from mmgen.serve.settings import Limits, ServerConfig
 
@@ -110,7 +113,7 @@ def serve(
                 f"mmgen: warning: without --api-key, whoever reaches {host} can use the server",
                 err=True,
             )
-        session = open_engine_session(engine, model, num_rows=rows, device=device)
+        session = open_engine(engine, model, num_rows=rows, device=device)
         address = address_of(listener)
 
         def tell() -> None:

@@ -141,6 +141,8 @@ class VllmEngine(AbstractEngine):
 
     def submit(self, request: SpanRequest) -> int:
         check_request(request, self._vocab_size, self.context_length)
+        if request.rule is not None:
+            raise EngineError("vLLM cannot follow a rule; use the torch engine")
         flight = _Flight(self._num_submitted, request)
         self._admission.check(flight.num_rows, len(request.prompt_ids), request.max_ids)
         if request.is_guided:
