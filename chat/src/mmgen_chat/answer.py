@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from PIL import Image
+
+from mmgen.pictures import png_bytes
 from mmgen_chat.backend import (
     Event,
     ImageFinished,
@@ -30,6 +33,7 @@ class Answer:
         assert turn.role == "assistant", "only an assistant's turn grows by events"
         self.turn = replace(turn, state="running")
         self._ids: dict[int, str] = {}
+        self._previews: dict[str, Image.Image] = {}
 
     def take(self, event: Event) -> Turn:
         """Take one more event; return the turn as it is now."""
@@ -51,12 +55,14 @@ class Answer:
                     seconds=event.seconds,
                 )
             case TurnFailed():
+                self._break_off()
                 self._set(state="failed", failure=str(event.error))
         return self.turn
 
     def stop(self) -> Turn:
         """Take note that a user stopped the answer; return the turn as it stays."""
         if self.turn.state == "running":
+            self._break_off()
             self._set(state="stopped")
         return self.turn
 
@@ -70,9 +76,21 @@ class Answer:
     def _grow(self, event: ImageProgress) -> None:
         picture = self._picture(event.index)
         assert picture.drawing is not None, "a growing picture is a drawn one"
-        drawing = replace(picture.drawing, num_done=event.num_done, num_codes=event.num_codes)
+        if event.preview is not None:
+            self._previews[picture.id] = event.preview
+        drawing = picture.drawing
+        if event.num_done is not None:
+            drawing = replace(drawing, num_done=event.num_done, num_codes=event.num_codes)
         codes = picture.codes if event.codes is None else event.codes
         self.turn = self.turn.with_picture(replace(picture, drawing=drawing, codes=codes))
+
+    def _break_off(self) -> None:
+        """Keep what was last seen of pictures that will not be finished."""
+        for picture in self.turn.pictures:
+            seen = self._previews.get(picture.id)
+            if picture.png is None and seen is not None:
+                kept = replace(picture, png=png_bytes(seen), size=(seen.height, seen.width))
+                self.turn = self.turn.with_picture(kept)
 
     def _picture(self, index: int) -> Picture:
         return next(item for item in self.turn.pictures if item.id == self._ids[index])

@@ -152,7 +152,8 @@ class TurnsLeftOut:
 
     turn_ids: tuple[str, ...]
     """Those left out, the oldest first."""
-    context_length: int
+    context_length: int | None = None
+    """Ids that the model can follow, where the backend knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
