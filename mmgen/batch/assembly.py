@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
@@ -152,66 +153,67 @@ def run_job(
     started = time.monotonic()
     if not directory.check(job.identity) and "sidecar" in config.forms:
         check_sidecars(job.reader.rows(), rows, directory.path, config.sidecars)
-    with directory.locked():
+    with directory.locked(), ExitStack() as stack:
         directory.begin(job.identity)
-        with directory.open_log(rows) as log:
-            is_kept = "files" in config.forms
-            layout = Layout(directory.path, rows, keep_pictures=is_kept)
-            writers = open_writers(
-                config.forms,
-                directory.path,
-                rows,
-                config.rows_per_shard,
-                job.task,
-                vocabulary=job.checkpoint.vocabulary.fingerprint,
-                config=job.identity.content(),
-                sidecars=config.sidecars,
-            )
-            if retry_failed and log.num_failed:
-                for writer in writers:
-                    writer.rewind(log.failed_rows[0], log)
-                log.forget_failed()
-            before = log.num_done
-            outputs = Outputs(directory.path, log, writers, rows)
-            layout.remove_orphans(log, outputs.packed)
-            codec = job.codec if "codes" in config.forms else None
+        log = stack.enter_context(directory.open_log(rows))
+        layout = Layout(directory.path, rows, keep_pictures="files" in config.forms)
+        writers = open_writers(
+            config.forms,
+            directory.path,
+            rows,
+            config.rows_per_shard,
+            job.task,
+            vocabulary=job.checkpoint.vocabulary.fingerprint,
+            config=job.identity.content(),
+            sidecars=config.sidecars,
+        )
+        for writer in writers:
+            stack.callback(writer.close)
+        if retry_failed and log.num_failed:
+            for writer in writers:
+                writer.rewind(log.failed_rows[0], log)
+            log.forget_failed()
+        before, ids_before = log.num_done, job.backend.num_ids
+        outputs = Outputs(directory.path, log, writers, rows)
+        layout.remove_orphans(log, outputs.packed)
+        codec = job.codec if "codes" in config.forms else None
 
-            def write(row: Row, result: Result) -> Record:
-                return layout.write(row.index, row.id, result, codec)
+        def write(row: Row, result: Result) -> Record:
+            return layout.write(row.index, row.id, result, codec)
 
-            def tell() -> None:
-                if on_progress is not None:
-                    on_progress(
-                        Progress(
-                            num_rows=len(rows),
-                            num_done=log.num_done,
-                            num_failed=log.num_failed,
-                            num_ids=job.backend.num_ids,
-                        )
+        def tell() -> None:
+            if on_progress is not None:
+                num_ids = job.backend.num_ids - ids_before
+                on_progress(
+                    Progress(
+                        num_rows=len(rows),
+                        num_done=log.num_done,
+                        num_failed=log.num_failed,
+                        num_ids=num_ids,
                     )
+                )
 
-            runner = Runner(
-                _open_rows(job, log),
-                job.task,
-                job.backend,
-                Committer(log, layout, outputs, on_commit=tell),
-                write=write,
-                config=config.runner,
-                stop=stop,
-            )
-            tell()
-            runner.run()
-            summary = Summary(
-                num_rows=len(rows),
-                num_done=log.num_done,
-                num_failed=log.num_failed,
-                num_before=before,
-                num_ids=job.backend.num_ids,
-                seconds=time.monotonic() - started,
-                faults=log.fault_kinds,
-            )
-            _write_report(directory, summary)
-            return summary
+        tell()
+        Runner(
+            _open_rows(job, log),
+            job.task,
+            job.backend,
+            Committer(log, layout, outputs, on_commit=tell),
+            write=write,
+            config=config.runner,
+            stop=stop,
+        ).run()
+        summary = Summary(
+            num_rows=len(rows),
+            num_done=log.num_done,
+            num_failed=log.num_failed,
+            num_before=before,
+            num_ids=job.backend.num_ids - ids_before,
+            seconds=time.monotonic() - started,
+            faults=log.fault_kinds,
+        )
+        _write_report(directory, summary)
+        return summary
 
 
 def _open_rows(job: Job, log: ResultsLog) -> Iterator[InputRow]:

@@ -229,4 +229,4 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     text = "not set" if value is None else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return text if len(text) <= 80 else f"{text[:79]}…"

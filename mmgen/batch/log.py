@@ -12,6 +12,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -103,9 +104,13 @@ class ResultsLog:
         self._end = 0
         try:
             self._file = path.open("ab+")
-            self._recover()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            self._recover()
+        except DataError:
+            self.close()
+            raise
 
     def __contains__(self, row: int) -> bool:
         return self._offsets[row - self._first] >= 0
@@ -119,7 +124,13 @@ class ResultsLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        # What could not be written was reported before; closing would try once more.
+        with suppress(OSError):
+            self._file.close()
 
     def append(self, records: Sequence[Record]) -> None:
         """Write records and sync; when this returns they are safe."""

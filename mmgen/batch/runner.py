@@ -194,6 +194,9 @@ class Runner:
                 return
 
     def _prepare_requests(self, work: _Work, requests: Sequence[TurnRequest]) -> None:
+        if not requests:
+            self._submit(self._finishing, self._finish, work)
+            return
         prepared = [self._backend.prepare(next(self._keys), request) for request in requests]
         work.open = {item.key: None for item in prepared}
         self._inbox.put(_Ready(work, tuple(prepared)))

@@ -83,9 +83,7 @@ def make_job(backend: SessionBackend, tmp_path: Path) -> MakeJob:
             keep = bool({"parquet", "webdataset"} & set(forms))
             made = CaptionTask(looking, session.checkpoint, session.codec, keep_pictures=keep)
             check = looking.check
-        reader = open_reader(
-            str(source), meaning="prompt" if task == "generate" else "picture"
-        )
+        reader = open_reader(str(source), meaning="prompt" if task == "generate" else "picture")
         return Job(
             directory=JobDirectory(tmp_path / name),
             reader=reader,

@@ -25,6 +25,7 @@ class FolderReader(AbstractReader):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._found: list[str] | None = None
 
     @property
     def kind(self) -> str:
@@ -35,13 +36,15 @@ class FolderReader(AbstractReader):
         return (str(self._folder),)
 
     def rows(self) -> Iterator[InputRow]:
-        names = sorted(self._names())
-        if not names:
+        if self._found is None:
+            # Once, so that pictures that are added meanwhile do not shift the others.
+            self._found = sorted(self._names())
+        if not self._found:
             raise DataError(
                 f"{self._folder} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); "
                 "check the path"
             )
-        for index, name in enumerate(names):
+        for index, name in enumerate(self._found):
             yield _picture_row(index, name, str(self._folder / name))
 
     def _names(self) -> Iterator[str]:
@@ -63,7 +66,8 @@ class FolderReader(AbstractReader):
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                is_link = entry.is_symlink()
+                if Path(entry.path).is_dir() if is_link else entry.is_dir():
                     pending.append(Path(entry.path))
                 elif PurePosixPath(entry.name).suffix.lower() in PICTURE_SUFFIXES:
                     yield Path(entry.path).relative_to(self._folder).as_posix()
@@ -182,25 +186,25 @@ def _grouped(place: str) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
 def _files(place: str) -> Iterator[tarfile.TarInfo]:
     with open_place(place) as file:
         size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - tarfile.BLOCKSIZE))
+        # A whole archive ends with blocks of zeros; a reader would not miss them.
+        is_whole = not any(file.read(tarfile.BLOCKSIZE)) and size >= tarfile.BLOCKSIZE
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
-                    if member.offset_data + member.size > size:
-                        raise DataError(
-                            f"{place} is cut short: {member.name} ends after byte {size}; "
-                            "fetch it again"
-                        )
+                    is_whole = is_whole and member.offset_data + member.size <= size
+                    if not is_whole:
+                        break
                     if member.isfile():
                         yield member
-                # tar files are read up to the last whole header, so a lost end goes unnoticed.
-                if size < tar.offset:
-                    raise DataError(f"{place} is cut short; fetch it again")
         except tarfile.TarError as error:
             raise DataError(
                 f"{place} cannot be read as an uncompressed tar file ({error}); fetch it again, "
                 "or unpack a compressed one first"
             ) from error
+        if not is_whole:
+            raise DataError(f"{place} is cut short at {size:,} bytes; fetch it again")
 
 
 def _member(place: str, member: tarfile.TarInfo) -> bytes:

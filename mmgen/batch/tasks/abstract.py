@@ -46,6 +46,8 @@ class AbstractTask(ABC):
     def requests(self, row: Row) -> Sequence[TurnRequest]:
         """Return what to ask for a row; its picture is read here.
 
+        Where nothing is asked, `finish` is called without answers.
+
         Raises:
             MmgenError: the row cannot be answered; a `TransientError` is tried again.
         """

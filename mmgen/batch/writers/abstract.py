@@ -29,6 +29,9 @@ class AbstractWriter(ABC):
     def flush(self) -> None:
         """Bring to disk what can be, after some records."""
 
+    def close(self) -> None:  # noqa: B027
+        """Let go of open files."""
+
     @abstractmethod
     def rewind(self, row: int, log: ResultsLog) -> None:
         """Go back to a row, before anything is written, so that it and what follows come again.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,21 @@ class JsonLinesWriter(AbstractWriter):
     """Appends one line per record, or none."""
 
     def __init__(
-        self, path: Path, first_row: int, line: Callable[[Record], dict[str, Any] | None]
+        self,
+        path: Path,
+        first_row: int,
+        line: Callable[[Record], dict[str, Any] | None],
+        row_of: Callable[[dict[str, Any]], int] = itemgetter("row"),
     ) -> None:
         """Open or begin a file, and cut off a torn last line.
 
         Args:
-            line: what to write of a record; it must have the field `row`.
+            line: what to write of a record.
+            row_of: which row a written line belongs to.
         """
         self._path = path
         self._line = line
+        self._row_of = row_of
         self._first = self._position = first_row
         try:
             self._file = path.open("ab+")
@@ -55,6 +63,11 @@ class JsonLinesWriter(AbstractWriter):
         except OSError as error:
             raise self._failure(error) from error
 
+    def close(self) -> None:
+        # What could not be written was reported before; closing would try once more.
+        with suppress(OSError):
+            self._file.close()
+
     def rewind(self, row: int, log: ResultsLog) -> None:
         if row < self._position:
             self._position = self._first
@@ -70,7 +83,7 @@ class JsonLinesWriter(AbstractWriter):
         end = 0
         for line in self._file:
             try:
-                row = json.loads(line)["row"] if line.endswith(b"\n") else None
+                row = self._row_of(json.loads(line)) if line.endswith(b"\n") else None
             except (KeyError, TypeError, ValueError):
                 row = None
             if not isinstance(row, int) or (stop is not None and row >= stop):
