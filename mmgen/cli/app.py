@@ -17,9 +17,9 @@ from typing import NoReturn
 import click
 
 from mmgen import __version__
-from mmgen.errors import MmgenError
+from mmgen.errors import MmgenError, PluginError
 
-__all__ = ["COMMANDS", "Place", "cli", "main"]
+__all__ = ["COMMANDS", "Place", "cli", "main", "run_command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,16 @@ class Place:
     """`module:attribute` of the click command."""
     summary: str
     """One line for `mmgen --help`."""
+    distribution: str | None = None
+    """The distribution to install for it, where it is not mmgen's own."""
 
 
 COMMANDS: Mapping[str, Place] = {
     "generate": Place("mmgen.cli.generate:generate", "Draw pictures from words."),
     "caption": Place("mmgen.cli.generate:caption", "Say what is in pictures."),
+    "chat": Place(
+        "mmgen_chat.cli:chat", "Chat in the terminal, with pictures.", distribution="mmgen-chat"
+    ),
     "batch": Place("mmgen.cli.batch:batch", "Caption or draw many, and never lose a line."),
     "models": Place("mmgen.cli.models:models", "List installed models and describe one."),
     "tokenizer": Place("mmgen.cli.tokenizer:tokenizer", "List, try and check visual tokenizers."),
@@ -58,7 +63,16 @@ class LazyGroup(click.Group):
         if place is None:
             return None
         module, _, attribute = place.target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if place.distribution is None or error.name != module.partition(".")[0]:
+                raise
+            raise PluginError(
+                f"`mmgen {cmd_name}` is a distribution of its own, which is not installed; "
+                f"pip install {place.distribution}"
+            ) from error
+        command = getattr(found, attribute)
         assert isinstance(command, click.Command), f"{place.target} is not a click command"
         return command
 
@@ -91,8 +105,16 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit status."""
+    run_command(cli, "mmgen")
+
+
+def run_command(command: click.Command, name: str) -> NoReturn:
+    """Run a command as a program of its own and leave with its exit status.
+
+    Errors that a user can cause become one line each.
+    """
     try:
-        status = cli.main(prog_name="mmgen", standalone_mode=False)
+        status = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except MmgenError as error:
         _leave(f"error: {_one_line(error)}", 1)

@@ -1,41 +1,67 @@
-"""Saving an answer while it grows: often enough to lose little, seldom enough not to be felt."""
+"""Saving while the conversation goes on: the newest state, as soon as the last save is done.
+
+Saves happen in a thread, one at a time, so a slow disk delays neither typing nor painting, and
+what an answer has so far is on disk a moment later.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 
+from mmgen.errors import MmgenError
 from mmgen_chat.conversation import Conversation
 from mmgen_chat.store import Store
 
 __all__ = ["Keeper"]
 
+_PAUSE = 0.25
+"""Seconds between two saves of a growing answer."""
+
 
 class Keeper:
-    """Saves one conversation from an event loop, in a thread, never out of order."""
+    """Writes conversations to a store, the newest state of each."""
 
-    def __init__(self, store: Store, *, seconds_between: float = 0.25) -> None:
-        self._store = store
-        self._seconds_between = seconds_between
-        self._last = 0.0
-        self._lock = asyncio.Lock()
-        self._newest: Conversation | None = None
+    def __init__(self, store: Store | None, complain: Callable[[MmgenError], None]) -> None:
+        """Write to a store, or nowhere; tell `complain` what went wrong, once for each reason."""
+        self.store = store
+        self._complain = complain
+        self._waiting: dict[str, Conversation] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._said = ""
 
-    async def keep(self, conversation: Conversation, *, is_final: bool = False) -> None:
-        """Save a state of the conversation, unless one was saved just now.
+    def keep(self, conversation: Conversation) -> None:
+        """Save a conversation soon; a state that is overtaken before is left out."""
+        if self.store is None or not conversation.turns:
+            return
+        self._waiting[conversation.id] = conversation
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(self.store))
 
-        Args:
-            is_final: save in any case; to be set when an answer is over.
+    async def delete(self, conversation_id: str) -> None:
+        """Remove a conversation, and save it no more.
 
         Raises:
-            StoreError: it cannot be written.
+            MmgenError: the store does not let go of it.
         """
-        self._newest = conversation
-        if not is_final and time.monotonic() - self._last < self._seconds_between:
-            return
-        async with self._lock:
-            if self._newest is None:
-                return
-            newest, self._newest = self._newest, None
-            await asyncio.to_thread(self._store.save, newest)
-            self._last = time.monotonic()
+        self._waiting.pop(conversation_id, None)
+        await self.flush()
+        if self.store is not None:
+            await asyncio.to_thread(self.store.delete, conversation_id)
+
+    async def flush(self) -> None:
+        """Wait until all is saved."""
+        if self._task is not None:
+            await self._task
+
+    async def _run(self, store: Store) -> None:
+        while self._waiting:
+            conversation = self._waiting.pop(next(iter(self._waiting)))
+            try:
+                await asyncio.to_thread(store.save, conversation)
+            except MmgenError as error:
+                if str(error) != self._said:
+                    self._said = str(error)
+                    self._complain(error)
+            if conversation.id in self._waiting:
+                await asyncio.sleep(_PAUSE)

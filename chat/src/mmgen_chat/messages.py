@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.message import Message
 
 from mmgen.errors import MmgenError
@@ -15,6 +17,7 @@ __all__ = [
     "BackendReady",
     "Judged",
     "PictureDescribed",
+    "PicturesFound",
     "Trouble",
 ]
 
@@ -61,12 +64,23 @@ class PictureDescribed(Message):
         self.alt = alt
 
 
-class Judged(Message):
-    """The model has judged the pictures of an answer; larger is better."""
+class PicturesFound(Message):
+    """The files of pictures in a folder are known."""
 
-    def __init__(self, turn_id: str, scores: tuple[float, ...], measure: str) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         super().__init__()
-        self.turn_id = turn_id
+        self.paths = paths
+
+
+class Judged(Message):
+    """The model has judged the pictures of several turns."""
+
+    def __init__(self, scores: Sequence[tuple[str, float]], measure: str) -> None:
+        """Args:
+        scores: ids of turns and how good their pictures are; larger is better.
+        measure: what was measured, in words.
+        """
+        super().__init__()
         self.scores = scores
         self.measure = measure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual import events
-from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -18,11 +17,6 @@ class Composer(TextArea):
                background: $surface; }
     Composer:focus { border: none; }
     """
-
-    BINDINGS = [
-        Binding("enter", "send", "Send", priority=True, show=False),
-        Binding("shift+enter,alt+enter,ctrl+j", "newline", "New line", show=False, priority=True),
-    ]
 
     class Sent(Message):
         """A text shall be sent."""
@@ -44,6 +38,12 @@ class Composer(TextArea):
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
+
+    class HelpWanted(Message):
+        """A question mark was typed where nothing else stands."""
+
+    class Left(Message):
+        """Arrow up was pressed where there is no history."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -82,29 +82,39 @@ class Composer(TextArea):
         self.replace(text, (row, column - count), (row, column), maintain_selection_offset=False)
         self.move_cursor((row, column - count + len(text)))
 
-    def action_send(self) -> None:
-        if self.is_completing:
-            self.post_message(self.Hunted("enter"))
-        else:
-            self.post_message(self.Sent(self.text))
+    def send(self) -> None:
+        """Hand the text over and start afresh."""
+        text = self.text
+        self.put("")
+        self.post_message(self.Sent(text))
 
-    def action_newline(self) -> None:
-        self.insert("\n")
+    def give_back(self, text: str) -> None:
+        """Return a text that could not be sent, before whatever was typed since."""
+        self.put(text + self.text)
 
-    async def _on_key(self, event: events.Key) -> None:
-        if self.is_completing and event.key in ("up", "down", "tab", "escape"):
-            event.stop()
-            event.prevent_default()
-            self.post_message(self.Hunted(event.key))
-            return
+    def _on_key(self, event: events.Key) -> None:
+        # Handled here and not by bindings: those would overtake keys that are still waiting.
         row, _ = self.cursor_location
-        if event.key == "up" and row == 0 and self._history:
-            event.prevent_default()
-            self._recall(-1)
-            return
-        if event.key == "down" and row == self.document.line_count - 1 and self._history:
-            event.prevent_default()
-            self._recall(1)
+        is_last_row = row == self.document.line_count - 1
+        match event.key:
+            case "up" | "down" | "tab" | "escape" | "enter" if self.is_completing:
+                self.post_message(self.Hunted(event.key))
+            case "enter":
+                self.send()
+            case "shift+enter" | "alt+enter" | "ctrl+j":
+                self.insert("\n")
+            case "up" if row == 0 and self._history:
+                self._recall(-1)
+            case "up" if row == 0 and not self.text:
+                self.post_message(self.Left())
+            case "question_mark" if not self.text:
+                self.post_message(self.HelpWanted())
+            case "down" if is_last_row and self._history:
+                self._recall(1)
+            case _:
+                return
+        event.stop()
+        event.prevent_default()
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()

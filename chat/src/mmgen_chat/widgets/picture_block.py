@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import ClassVar
 
 from PIL import Image
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -64,7 +65,7 @@ class PictureBlock(Vertical, can_focus=True):
     PictureBlock > .alt { color: $text-muted; text-style: italic; height: auto; }
     """
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "ask('view')", "Look closer"),
         Binding("s", "ask('save')", "Save"),
         Binding("c", "ask('copy')", "Copy"),

@@ -19,7 +19,7 @@ from mmgen_chat.graphics.escapes import at, synchronized
 __all__ = ["PictureView", "Surface"]
 
 _BLANK = (128, 128, 128)
-_MARGIN_ROWS = 9
+_MARGIN_ROWS = 10
 """Rows of the screen that a picture leaves to its surroundings."""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
@@ -42,6 +46,19 @@ class TurnView(Vertical, can_focus=True):
     TurnView MarkdownParagraph { margin: 0; }
     TurnView .row { height: auto; }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("e", "ask('edit')", "Edit"),
+        Binding("a", "ask('again')", "Again"),
+    ]
+
+    class Asked(Message):
+        """Something shall be done with a turn."""
+
+        def __init__(self, turn: Turn, what: str) -> None:
+            super().__init__()
+            self.turn = turn
+            self.what = what
 
     def __init__(
         self,
@@ -88,6 +105,9 @@ class TurnView(Vertical, can_focus=True):
     def on_mount(self) -> None:
         self.set_version(*self._version)
         self._show_state()
+
+    def action_ask(self, what: str) -> None:
+        self.post_message(self.Asked(self.turn, what))
 
     def set_version(self, number: int, of: int) -> None:
         """Say which version of the turn this is."""

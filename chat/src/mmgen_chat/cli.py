@@ -1,0 +1,169 @@
+"""`mmgen-chat` and `mmgen chat`: the options, and what is found out before the screen is taken.
+
+Whatever can be wrong is said here in one line, while the terminal is still an ordinary one. The
+application itself, and Textual with it, is imported last.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from mmgen.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mmgen_chat.backend import AbstractBackend
+    from mmgen_chat.settings import Settings
+
+__all__ = ["chat", "main", "make_backend"]
+
+MIN_COLUMNS, MIN_ROWS = 40, 12
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[WORDS]...")
+@click.option("--once", is_flag=True, help="Answer once, without a screen; - reads standard input.")
+@click.option("--json", "as_json", is_flag=True, help="With --once: events, one JSON per line.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
+    help="With --once: where pictures go.  [default: the current folder]",
+)  # fmt: skip
+@click.option(
+    "-a", "--attach", "attached", multiple=True, metavar="PATH|URL", help="Attach a picture."
+)
+@click.option("--model", metavar="NAME|DIR", help="Model to use.  [default: mini]")
+@click.option("--endpoint", metavar="URL", help="Server that speaks OpenAI's protocol.")
+@click.option("--seed", metavar="N", help="The same seed for every answer.")
+@click.option("--graphics", metavar="WAY", help="kitty, iterm2, sixel, half-block, ascii or auto.")
+@click.option("--theme", metavar="NAME", help="Colours: mmgen-dark, mmgen-light, mmgen-contrast.")
+@click.option("--resume", is_flag=True, help="Go on with the last conversation.")
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Settings file.  [default: mmgen/chat.toml in the user's configuration]")  # fmt: skip
+@click.option("--database", type=click.Path(path_type=Path), metavar="FILE",
+              help="File of all conversations.")  # fmt: skip
+def chat(
+    words: tuple[str, ...],
+    once: bool,
+    as_json: bool,
+    output: Path | None,
+    attached: tuple[str, ...],
+    model: str | None,
+    endpoint: str | None,
+    seed: str | None,
+    graphics: str | None,
+    theme: str | None,
+    resume: bool,
+    settings_file: Path | None,
+    database: Path | None,
+) -> None:
+    """Chat with a model that writes and draws; pictures appear as they are drawn.
+
+    WORDS, if given, are said first.
+    """
+    from mmgen_chat.app import ACTIONS
+    from mmgen_chat.settings import read_settings
+
+    settings = _with_options(
+        read_settings(settings_file, actions=ACTIONS),
+        {"model": model, "endpoint": endpoint, "graphics": graphics, "theme": theme,
+         "database": database},
+        seed,
+    )  # fmt: skip
+    text = " ".join(words)
+    if once or as_json or output is not None:
+        if not once:
+            raise SettingsError("--json and -o belong to --once; add it")
+        _answer_once(settings, text, attached, output=output, as_json=as_json)
+        return
+    _open_screen(settings, text, attached, resume=resume)
+
+
+def _with_options(settings: Settings, options: dict[str, object], seed: str | None) -> Settings:
+    """Return settings with what the command line says besides."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if "model" in given and "endpoint" not in given and settings.endpoint:
+        # A model that is named on the command line alone is one of this machine.
+        given["endpoint"] = None
+    controls = settings.controls
+    if seed is not None:
+        controls = controls.changed("seed", seed)
+    return replace(settings, controls=controls, **given)  # type: ignore[arg-type]
+
+
+def make_backend(settings: Settings, model: str | None, endpoint: str | None) -> AbstractBackend:
+    """Return what answers: a server where there is an address, else a model in this process."""
+    if endpoint is not None:
+        from mmgen_chat.endpoint import EndpointBackend
+
+        return EndpointBackend(endpoint, model=model, api_key=settings.api_key)
+    from mmgen_chat.embedded import EmbeddedBackend
+
+    return EmbeddedBackend(
+        model, device=settings.device, previews_per_second=settings.previews_per_second
+    )
+
+
+def _open_screen(settings: Settings, text: str, attached: tuple[str, ...], *, resume: bool) -> None:
+    from mmgen_chat.graphics import GRAPHICS
+    from mmgen_chat.graphics.probe import detect
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise SettingsError(
+            "the chat needs a terminal; --once answers without one, and reads standard input"
+        )
+    size = os.get_terminal_size()
+    if size.columns < MIN_COLUMNS or size.lines < MIN_ROWS:
+        raise SettingsError(
+            f"the terminal has {size.columns}x{size.lines} cells, and the chat needs "
+            f"{MIN_COLUMNS}x{MIN_ROWS}; enlarge it, or use --once"
+        )
+    wanted = next((item for item in GRAPHICS if item == settings.graphics), None)
+    if wanted is None and settings.graphics != "auto":
+        raise SettingsError(
+            f"no way to show pictures is called {settings.graphics!r}; there are auto, "
+            f"{', '.join(GRAPHICS)}"
+        )
+    from mmgen_chat.app import ChatApp
+    from mmgen_chat.store import Store
+    from mmgen_chat.themes import check_theme
+
+    if settings.theme is not None:
+        check_theme(settings.theme)
+    terminal = detect(os.environ, wanted=wanted)
+    with Store(settings.database) as store:
+        last = store.entries(limit=1) if resume else []
+        app = ChatApp(
+            lambda model, endpoint: make_backend(settings, model, endpoint),
+            terminal=terminal,
+            settings=settings,
+            store=store,
+            conversation=store.load(last[0].id) if last else None,
+            said=text,
+            attached=attached,
+        )
+        app.run()
+        if app.return_code:
+            sys.exit(app.return_code)
+
+
+def _answer_once(
+    settings: Settings,
+    text: str,
+    attached: tuple[str, ...],
+    *,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    raise NotImplementedError
+
+
+def main() -> NoReturn:
+    """Run the command and leave with its exit status."""
+    from mmgen.cli.app import run_command
+
+    run_command(chat, "mmgen-chat")

@@ -1,0 +1,177 @@
+"""Commands that draw, look, choose, and take pictures in and out of the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mmgen.errors import SettingsError
+from mmgen_chat.attachments import words_in
+from mmgen_chat.backend import AbstractBackend, CaptionRequest, DrawRequest, new_seed
+from mmgen_chat.commands.family import AbstractFamily, Doing, wanted
+from mmgen_chat.conversation import Picture
+from mmgen_chat.picture_files import copy_picture, open_in_viewer, save_picture
+from mmgen_chat.slash_commands import Typed
+
+__all__ = ["PictureCommands"]
+
+MAX_CANDIDATES = 16
+
+
+class PictureCommands(AbstractFamily):
+    """Commands for pictures."""
+
+    def doings(self) -> Mapping[str, Doing]:
+        return {
+            "draw": self._draw,
+            "describe": self._describe,
+            "best": self._best,
+            "compare": self._compare,
+            "refine": self._refine,
+            "attach": self._attach,
+            "paste": self._paste,
+            "detach": self._detach,
+            "save": self._save,
+            "copy": self._copy,
+            "open": self._open,
+            "gallery": self._gallery,
+        }
+
+    async def _draw(self, typed: Typed) -> None:
+        prompt = wanted(typed, "words that say what to draw, such as /draw a red apple")
+        settings = self.turn_settings()
+        await self.screen.add_user_turn(f"draw {prompt}", await self.screen.prompt.take_attached())
+        number = self.app.controls.n
+        await self.screen.ask(DrawRequest(prompt=prompt, settings=settings, number=number))
+
+    async def _describe(self, typed: Typed) -> None:
+        self.needed("look", "look at pictures")
+        attached = await self.screen.prompt.take_attached()
+        picture = attached[-1] if attached else self.last_picture()
+        await self.describe(picture, typed.rest, attached)
+
+    async def describe(
+        self, picture: Picture, question: str = "", attached: tuple[Picture, ...] = ()
+    ) -> None:
+        """Ask what a picture shows."""
+        self.needed("look", "look at pictures")
+        settings = self.turn_settings()
+        await self.screen.add_user_turn(question or "what is this?", attached)
+        request = CaptionRequest(picture=picture, prompt=question or None, settings=settings)
+        await self.screen.ask(request)
+
+    async def _best(self, typed: Typed) -> None:
+        number, _, words = typed.rest.partition(" ")
+        if not number.isdecimal() or not 2 <= int(number) <= MAX_CANDIDATES:
+            raise SettingsError(
+                f"/best takes a number from 2 to {MAX_CANDIDATES} and words, such as "
+                "/best 4 a red apple"
+            )
+        self.needed("look", "look at pictures, so it cannot choose among them; use /n and choose")
+        prompt = words.strip() or self.last_prompt()
+        settings = self.turn_settings()
+        await self.screen.add_user_turn(f"draw {prompt}")
+        requests = [
+            DrawRequest(prompt=prompt, settings=replace(settings, seed=settings.seed + index))
+            for index in range(int(number))
+        ]
+        turns = await self.screen.ask(*requests)
+        self.screen.judge_when_done(turns, prompt)
+
+    async def _compare(self, typed: Typed) -> None:
+        words, sides = typed.words, list[str]()
+        while words and len(sides) < 2 and (words[0].isdecimal() or self._is_model(words[0])):
+            sides.append(words.pop(0))
+        prompt = " ".join(words) or self.last_prompt()
+        settings = self.turn_settings()
+        if all(side.isdecimal() for side in sides):
+            seeds = [int(side) for side in sides]
+            while len(seeds) < 2:
+                seeds.append(new_seed())
+            requests = [
+                DrawRequest(prompt=prompt, settings=replace(settings, seed=seed)) for seed in seeds
+            ]
+            await self.screen.add_user_turn(f"draw {prompt}")
+            await self.screen.ask(*requests)
+            return
+        if any(side.isdecimal() for side in sides):
+            raise SettingsError("/compare takes two models or two seeds, not one of each")
+        info = self.needed("draw", "draw")
+        if len(sides) == 1:
+            sides.insert(0, info.model)
+        backends: list[AbstractBackend] = [
+            self.app.backend if side == info.model else self.app.make_backend(side, None)
+            for side in sides
+        ]
+        request = DrawRequest(prompt=prompt, settings=replace(settings, tokenizer=None, size=None))
+        await self.screen.add_user_turn(f"draw {prompt}")
+        await self.screen.ask(request, request, backends=backends)
+
+    def _is_model(self, word: str) -> bool:
+        return word in self.app.model_names or "/" in word
+
+    async def _refine(self, typed: Typed) -> None:
+        await self.refine(self.last_drawn(), typed.rest)
+
+    async def refine(self, picture: Picture, tokens: str = "") -> None:
+        """Go on with a picture of variable length, up to a number of tokens."""
+        info = self.needed("extend", "go on with a picture; the pictures it draws have one length")
+        done = (picture.drawing.num_done if picture.drawing else None) or 0
+        lengths = next(
+            (item.lengths for item in info.tokenizers if item.name == picture.tokenizer), ()
+        )
+        longer = [length for length in lengths if length > done]
+        length = self.app.controls.changed("tokens", tokens).tokens if tokens else None
+        length = length if tokens else next(iter(longer), None)
+        if length is None or length not in longer:
+            there = f"choose one of {', '.join(map(str, longer))}" if longer else "it is whole"
+            raise SettingsError(f"this picture has {done} tokens; {there}")
+        settings = replace(self.turn_settings(), length=length)
+        prompt = picture.drawing.prompt if picture.drawing else ""
+        await self.screen.add_user_turn(f"refine to {length} tokens")
+        await self.screen.ask(DrawRequest(prompt=prompt, settings=settings, extends=picture))
+
+    async def _attach(self, typed: Typed) -> None:
+        words = wanted(typed, "the path or address of a picture")
+        for word in words_in(words):
+            await self.screen.prompt.attach(word)
+
+    async def _paste(self, typed: Typed) -> None:
+        await self.screen.prompt.attach_from_clipboard()
+
+    async def _detach(self, typed: Typed) -> None:
+        attached = self.screen.prompt.attached
+        if not typed.rest:
+            await self.screen.prompt.detach(*attached)
+        elif typed.rest.isdecimal() and 1 <= int(typed.rest) <= len(attached):
+            await self.screen.prompt.detach(attached[int(typed.rest) - 1])
+        else:
+            raise SettingsError(
+                f"there are {len(attached)} attached pictures, got number {typed.rest!r}"
+            )
+
+    async def _save(self, typed: Typed) -> None:
+        target = Path(typed.rest).expanduser() if typed.rest else None
+        await self.carry_out(self.last_picture(), "save", target)
+
+    async def _copy(self, typed: Typed) -> None:
+        await self.carry_out(self.last_picture(), "copy")
+
+    async def _open(self, typed: Typed) -> None:
+        await self.carry_out(self.last_picture(), "open")
+
+    async def carry_out(self, picture: Picture, what: str, target: Path | None = None) -> None:
+        """Save, copy or open a picture, and say what came of it."""
+        match what:
+            case "save":
+                path = save_picture(picture, target or self.app.settings.pictures)
+                self.screen.say(f"saved as {path}")
+            case "copy":
+                await copy_picture(picture)
+                self.screen.say("copied")
+            case "open":
+                self.screen.say(f"opened {open_in_viewer(picture)}")
+
+    async def _gallery(self, typed: Typed) -> None:
+        self.screen.action_gallery()
