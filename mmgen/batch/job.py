@@ -159,12 +159,19 @@ class JobDirectory:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         sync_folder(self.path)
 
+    def make(self) -> None:
+        """Make the directory, so that one that cannot be written is found early."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.path}: {error.strerror}") from error
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Make the directory and keep other processes out; clear what a kill left behind."""
+        self.make()
         lock: IO[bytes] | None = None
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("wb")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -117,7 +117,7 @@ class Outputs:
         self._writers = tuple(writers)
         self._rows = rows
         self._position = min((writer.position for writer in writers), default=rows.stop)
-        self._unpacked = self.packed
+        self._unpacked = min(self.packed, self._position)
         self.advance()
 
     @property

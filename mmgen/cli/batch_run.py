@@ -32,7 +32,7 @@ from mmgen.generate.session import Session
 from mmgen.train.stopping import stop_signals
 from mmgen.visual_tokenizer import Parts
 
-__all__ = ["Command", "run"]
+__all__ = ["Command", "check_places", "report", "run", "shown_progress", "surveyed"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -69,7 +69,7 @@ def run(command: Command) -> int:
         runner=RunnerConfig(num_workers=options["workers"], max_attempts=options["attempts"]),
     )
     directory = JobDirectory(part.folder(output))
-    _check_places(command.source, output)
+    check_places(command.source, output)
     directory.check()
     with _kept_input(command, output, part) as source:
         return _run(command, directory, source, config)
@@ -84,7 +84,9 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
         kind=options["kind"],
         split=options["split"],
     )
-    found = _surveyed(reader, command.check)
+    found = surveyed(reader, command.check)
+    if not options["dry_run"]:
+        directory.make()
     backend = open_backend(
         options["model"],
         parts=command.parts,
@@ -107,9 +109,9 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
     if options["dry_run"]:
         _show_estimate(estimate(job))
         return 1 if found.num_broken else 0
-    with stop_signals() as stop, _shown_progress(len(job.rows)) as tell:
+    with stop_signals() as stop, shown_progress(len(job.rows)) as tell:
         summary = run_job(job, stop=stop, on_progress=tell, retry_failed=options["retry_failed"])
-    return _report(summary, directory.path, was_stopped=stop.is_set())
+    return report(summary, directory.path, was_stopped=stop.is_set())
 
 
 @contextmanager
@@ -127,7 +129,7 @@ def _kept_input(command: Command, output: Path, part: Part) -> Iterator[str]:
         yield keep_stdin(Path(folder))
 
 
-def _check_places(source: str, output: Path) -> None:
+def check_places(source: str, output: Path) -> None:
     """Refuse a job directory that is the input, holds it, or lies in it."""
     if source == "-" or is_url(source):
         return
@@ -142,7 +144,7 @@ def _check_places(source: str, output: Path) -> None:
         )
 
 
-def _surveyed(reader: AbstractReader, check: Callable[[Row], object]) -> Survey:
+def surveyed(reader: AbstractReader, check: Callable[[Row], object]) -> Survey:
     """Look at the whole input, and say what of it cannot be used."""
     found = survey(reader, check)
     if found.num_broken == found.num_rows:
@@ -176,7 +178,7 @@ def _show_estimate(found: Estimate) -> None:
 
 
 @contextmanager
-def _shown_progress(num_rows: int) -> Iterator[Callable[[Progress], None]]:
+def shown_progress(num_rows: int) -> Iterator[Callable[[Progress], None]]:
     """Give a bar on a terminal, a line now and then anywhere else; both on standard error."""
     started = time.monotonic()
     first: list[Progress] = []
@@ -222,8 +224,10 @@ def _shown_progress(num_rows: int) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _report(summary: Summary, folder: Path, *, was_stopped: bool) -> int:
-    """Say how a run ended; return the exit status."""
+def report(
+    summary: Summary, folder: Path, *, was_stopped: bool, results: str = "results.jsonl"
+) -> int:
+    """Say how a run ended and where its results are; return the exit status."""
     done = summary.num_done - summary.num_before
     click.echo(
         f"{summary.num_done - summary.num_failed:,} of {summary.num_rows:,} rows answered, "
@@ -237,7 +241,7 @@ def _report(summary: Summary, folder: Path, *, was_stopped: bool) -> int:
         how = "stopped" if was_stopped else "ended early"
         click.echo(f"{how}; repeat the command to continue", err=True)
         return 130
-    click.echo(click.format_filename(folder / "results.jsonl"))
+    click.echo(click.format_filename(folder / results))
     return 1 if summary.num_failed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -40,9 +41,14 @@ class GenerateSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
             raise SettingsError(f"a seed must be within 0 and {MAX_SEED}, got {self.seed}")
-        if self.guidance is not None:
-            # The request checks the value.
-            DrawRequest(prompt="a", seed=0, guidance_scale=self.guidance)
+        _check_guidance(self.guidance)
+        if self.quality is not None and (
+            self.picture_format == "png" or not 1 <= self.quality <= 100
+        ):
+            raise SettingsError(
+                f"quality is 1 to 100, for JPEG and WebP, got {self.quality} for "
+                f"{self.picture_format}"
+            )
 
     def request(self, row: Row) -> DrawRequest:
         """Return what to draw for a row, sampling aside.
@@ -60,6 +66,7 @@ class GenerateSettings:
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise SettingsError(f"a seed must be within 0 and {MAX_SEED}, got {seed}")
         guidance = number(row, "guidance")
+        _check_guidance(guidance)
         size = text(row, "size")
         return DrawRequest(
             prompt=prompt,
@@ -148,3 +155,8 @@ class GenerateTask(AbstractTask):
             pictures=(EncodedPicture(suffix, data),),
             document=None if answer.turn is None else Document(turns=(asked, answer.turn)),
         )
+
+
+def _check_guidance(value: float | None) -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise SettingsError(f"guidance must be 0 or more, got {value}")
