@@ -109,7 +109,8 @@ class PictureCommands(AbstractFamily):
         await self.screen.ask(request, request, backends=backends)
 
     def _is_model(self, word: str) -> bool:
-        return word in self.app.model_names or "/" in word
+        here = self.app.info.model if self.app.info else None
+        return word == here or word in self.app.model_names or "/" in word
 
     async def _refine(self, typed: Typed) -> None:
         await self.refine(self.last_drawn(), typed.rest)

@@ -21,6 +21,7 @@ from mmgen_chat.backend import (
     TurnFailed,
     TurnFinished,
     TurnsLeftOut,
+    TurnStarted,
 )
 from mmgen_chat.conversation import Picture, Turn, Words
 from mmgen_chat.safe_text import one_line, printable
@@ -28,8 +29,6 @@ from mmgen_chat.widgets.picture_block import PictureBlock
 from mmgen_chat.widgets.picture_view import Surface
 
 __all__ = ["TurnView"]
-
-_NAMES = {"user": "you", "assistant": "mmgen"}
 
 
 class TurnView(Vertical, can_focus=True):
@@ -77,6 +76,9 @@ class TurnView(Vertical, can_focus=True):
         self.turn = turn
         self._surface = surface
         self._version = version
+        self._name = "you" if turn.role == "user" else "model"
+        if turn.applied is not None:
+            self._name = turn.applied.model
         self._max_rows = max_rows
         self._who = Static("", classes="who")
         self._note = Static("", classes="note")
@@ -111,7 +113,8 @@ class TurnView(Vertical, can_focus=True):
 
     def set_version(self, number: int, of: int) -> None:
         """Say which version of the turn this is."""
-        name = _NAMES[self.turn.role]
+        self._version = (number, of)
+        name = one_line(self._name)
         self._who.update(Content(name if of == 1 else f"{name}  ‹ {number}/{of} ›"))
 
     @property
@@ -127,6 +130,9 @@ class TurnView(Vertical, can_focus=True):
         """
         self.turn = turn
         match event:
+            case TurnStarted(model=model):
+                self._name = model
+                self.set_version(*self._version)
             case TextDelta(text):
                 await self._say(text)
             case ImageStarted():

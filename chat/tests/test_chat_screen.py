@@ -1,0 +1,258 @@
+"""The conversation's screen with a scripted backend: what keys do, what is shown, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from screens import run_async, staged
+from scripted import NUM_CODES, ScriptedBackend
+
+from mmgen.errors import CheckpointError
+from mmgen_chat.backend import ChatRequest, DrawRequest
+from mmgen_chat.store import Store
+from mmgen_chat.widgets.picture_block import PictureBlock
+from mmgen_chat.widgets.turn_view import TurnView
+
+
+def test_a_prompt_gives_words_and_a_picture_with_its_facts() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.pilot.press(*"draw a cat")
+            await stage.pilot.press("enter")
+            await stage.settle()
+            text = stage.text()
+            assert "Here you are." in text
+            assert "“draw a cat” · seed" in text and "16 tokens · 1.5 s" in text
+            assert "shows: A coloured square." in text
+            assert "scripted · script" in text and "context 26/256" in text
+            assert stage.chat.composer.text == ""
+
+    run_async(test)
+
+
+def test_a_picture_is_shown_while_it_is_drawn_and_stays_when_stopped() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(gate=asyncio.Event(), free=5)
+        async with staged(backend) as stage:
+            await stage.type("/draw a cat")
+            await stage.pilot.press("enter")
+            await stage.until(lambda: f"5 of {NUM_CODES} tokens" in stage.text())
+            assert stage.chat.status.doing == "drawing…"
+            await stage.pilot.press(*"typing goes on")
+            assert stage.chat.composer.text == "typing goes on"
+            await stage.pilot.press("escape")
+            await stage.settle()
+            turn = stage.chat.conversation.path()[-1]
+            assert turn.state == "stopped" and backend.num_stopped == 1
+            codes = turn.pictures[0].codes
+            assert codes is not None and len(codes.array) == 5
+            assert "stopped" in stage.text()
+            assert stage.chat.composer.text == "typing goes on"
+
+    run_async(test)
+
+
+def test_a_broken_answer_is_kept_marked_and_tried_again() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(breaks_at=4)
+        async with staged(backend) as stage:
+            await stage.say("draw a cat")
+            assert "broke off: the server went away in the middle — /retry tries" in stage.text()
+            turn = stage.chat.conversation.path()[-1]
+            assert turn.state == "failed" and turn.text == "Here you are. "
+            backend.breaks_at = None
+            await stage.say("/retry")
+            again = stage.chat.conversation.path()[-1]
+            assert again.state == "complete" and again.parent_id == turn.parent_id
+            asked = [item for item in backend.requests if isinstance(item, ChatRequest)]
+            assert len(asked) == 2 and asked[0] == asked[1]
+            assert "‹ 2/2 ›" in stage.text()
+
+    run_async(test)
+
+
+def test_a_model_that_cannot_be_opened_is_said_and_replaced() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(refuses=CheckpointError("there is no checkpoint here"))
+        async with staged(backend) as stage:
+            await stage.settle()
+            assert "there is no checkpoint here" in stage.text()
+            await stage.say("/model other")
+            await stage.settle()
+            assert "other · script" in stage.text() and backend.is_closed
+
+    run_async(test)
+
+
+def test_words_of_the_model_command_neither_terminal_nor_markup() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(words="[bold]x[/bold] \x1b[31mred\x1b]0;title\x07 [@click=quit]y")
+        async with staged(backend) as stage:
+            await stage.say("hello")
+            text = stage.text()
+            assert "[bold]x[/bold]" in text and "[@click=quit]y" in text
+            assert "␛[31mred" in text and "\x1b" not in text and "\x07" not in text
+
+    run_async(test)
+
+
+def test_again_gives_a_version_with_another_seed_and_versions_are_walked() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("/draw a cat")
+            await stage.say("/again")
+            first, second = (
+                item for item in stage.backend.requests if isinstance(item, DrawRequest)
+            )
+            assert first.prompt == second.prompt and first.settings.seed != second.settings.seed
+            assert "‹ 2/2 ›" in stage.text()
+            await stage.pilot.press("alt+left")
+            await stage.pilot.pause()
+            assert "‹ 1/2 ›" in stage.text() and f"seed {first.settings.seed}" in stage.text()
+
+    run_async(test)
+
+
+def test_an_edited_turn_begins_a_branch_and_the_old_one_stays() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("hello")
+            await stage.say("and now?")
+            await stage.type("/edit")
+            stage.chat.composer.send()
+            await stage.pilot.pause()
+            assert stage.chat.composer.text == "and now?"
+            await stage.say("and then?")
+            texts = [turn.text for turn in stage.chat.conversation.path() if turn.role == "user"]
+            assert texts == ["hello", "and then?"]
+            assert len(stage.chat.conversation.turns) == 6
+            last = stage.backend.requests[-1]
+            assert isinstance(last, ChatRequest) and last.turns[-1].text == "and then?"
+
+    run_async(test)
+
+
+def test_escape_leaves_an_edited_turn_as_it_was() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("hello")
+            view = stage.app.screen.query(TurnView).first()
+            view.focus()
+            await stage.pilot.press("e")
+            assert stage.chat.composer.text == "hello"
+            await stage.pilot.press("escape")
+            assert stage.chat.composer.text == "" and stage.chat.editing is None
+
+    run_async(test)
+
+
+def test_the_best_of_several_is_kept_and_the_others_are_versions() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("/seed 10")
+            await stage.say("/best 4 a cat")
+            turn = stage.chat.conversation.path()[-1]
+            drawing = turn.pictures[0].drawing
+            assert drawing is not None and drawing.seed == 12
+            text = stage.text()
+            assert "‹ 3/4 ›" in text
+            assert (
+                "best of 4 by likelihood of the words: -1.00, the others -1.10, -1.10, -1.20"
+                in text
+            )
+
+    run_async(test)
+
+
+def test_a_model_that_only_looks_chooses_by_naming() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(abilities=frozenset({"draw", "look"}))
+        async with staged(backend) as stage:
+            await stage.say("/best 2 a coloured square")
+            assert "by words of the prompt that it names: 1.00" in stage.text()
+
+    run_async(test)
+
+
+def test_two_seeds_and_two_models_are_drawn_side_by_side() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("/compare 1 2 a cat")
+            assert "seed 1" in stage.text() and "seed 2" in stage.text()
+            await stage.say("/compare scripted ./other a dog")
+            text = stage.text()
+            assert "scripted" in text and "./other" in text
+            models = [
+                turn.applied.model
+                for turn in stage.chat.conversation.turns.values()
+                if turn.applied and "dog" in turn.pictures[0].drawing.prompt
+            ]  # type: ignore[union-attr]
+            assert models == ["scripted", "./other"]
+
+    run_async(test)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("/drwa x", "no command /drwa; did you mean /draw?"),
+        ("/size 3x", "size is WIDTHxHEIGHT in pixels"),
+        ("/size 48x48", "tiles has no pictures of 48x48 pixels; there are 16x16, 32x32"),
+        ("/tokenizer x", "scripted has no tokenizer 'x'; there are tiles"),
+        ("/best many", "/best takes a number from 2 to 16"),
+        ("/refine", "there is no drawn picture yet"),
+        ("/save", "there is no picture yet"),
+        ("/attach nothing.png", "nothing.png"),
+        ("/theme pink", "no theme 'pink'; there are"),
+        ("/graphics oil", "no 'oil'; there are kitty"),
+        ("/temperature 0.5", "/temperature takes text or image first"),
+        ("/delete", "this deletes"),
+    ],
+)
+def test_a_wrong_command_says_why_and_is_given_back(line: str, complaint: str) -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.settle()
+            await stage.say(line)
+            assert complaint in " ".join(stage.text().split())
+            assert stage.chat.composer.text == line
+
+    run_async(test)
+
+
+def test_controls_reach_the_next_request() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            for line in ("/seed 7", "/guidance 2.5", "/size 32x32", "/n 2",
+                         "/temperature image 0.4", "/topk text 5"):  # fmt: skip
+                await stage.say(line)
+            await stage.say("/draw a cat")
+            request = next(item for item in stage.backend.requests if isinstance(item, DrawRequest))
+            assert request.number == 2
+            settings = request.settings
+            assert (settings.seed, settings.guidance_scale, settings.size) == (7, 2.5, (32, 32))
+            assert settings.image_sampling and settings.image_sampling.temperature == 0.4
+            assert settings.text_sampling and settings.text_sampling.top_k == 5
+            assert len(stage.app.screen.query(PictureBlock)) == 2
+
+    run_async(test)
+
+
+def test_everything_is_kept_and_found_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        with Store(tmp_path / "chats.db") as store:
+            async with staged(store=store) as stage:
+                await stage.say("draw a cat")
+                kept = stage.chat.conversation
+            found = store.load(kept.id)
+            assert [turn.text for turn in found.path()] == [turn.text for turn in kept.path()]
+            assert found.pictures[0].alt == "A coloured square."
+            async with staged(store=store, conversation=found) as stage:
+                assert "shows: A coloured square." in stage.text()
+                await stage.say("/delete yes")
+                assert store.entries() == []
+                assert "deleted" in stage.text()
+
+    run_async(test)
