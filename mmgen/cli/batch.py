@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmgen.cli.batch_openai import run_file
 from mmgen.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -251,3 +252,6 @@ def caption(
         options=job,
     )
     ctx.exit(run(command))
+
+
+batch.add_command(run_file)
