@@ -65,25 +65,27 @@ def survey(
     """
     digest = hashlib.blake2b(digest_size=16)
     hashes = array("Q")
-    num_broken = 0
+    num_rows = num_broken = 0
     examples: list[tuple[str, str]] = []
     for row in checked(reader.rows(), check):
         stated = row.stated()
         digest.update(len(stated).to_bytes(8) + stated)
-        hashes.append(_hash(row.id))
-        if isinstance(row, BrokenRow):
+        num_rows += 1
+        if isinstance(row, Row):
+            hashes.append(_hash(row.id))
+        else:
             num_broken += 1
             if len(examples) < _MAX_EXAMPLES:
                 examples.append((row.id, row.reason))
         if on_row is not None:
             on_row()
-    if not hashes:
+    if not num_rows:
         raise DataError(f"{', '.join(reader.places[:3])} holds no rows")
     _refuse_doubles(np.frombuffer(hashes, dtype=np.uint64), reader)
     return Survey(
         kind=reader.kind,
         places=reader.places,
-        num_rows=len(hashes),
+        num_rows=num_rows,
         num_broken=num_broken,
         examples=tuple(examples),
         digest=digest.hexdigest(),
@@ -115,7 +117,9 @@ def _refuse_doubles(hashes: np.ndarray[Any, np.dtype[np.uint64]], reader: Abstra
         return
     seen: dict[str, int] = {}
     for row in reader.rows():
-        if _hash(row.id) in suspects and seen.setdefault(row.id, row.index) != row.index:
+        if not isinstance(row, Row) or _hash(row.id) not in suspects:
+            continue
+        if seen.setdefault(row.id, row.index) != row.index:
             raise DataError(
                 f"rows {seen[row.id] + 1} and {row.index + 1} have the same id {row.id!r}; give "
                 "every row its own, or leave ids out"
