@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mmgen.errors import EngineError
+from mmgen.generate.vllm_admission import Admission, Capacity
+
+CAPACITY = Capacity(num_rows=8, step_tokens=100, chunk_tokens=40, num_blocks=50, block_size=10)
+
+
+def admits(admission: Admission, key: int, **change: int) -> bool:
+    asked = {"num_rows": 2, "prompt_tokens": 10, "max_ids": 10, "firm": False} | change
+    return admission.admit(key, **asked)  # type: ignore[arg-type]
+
+
+def test_no_more_rows_than_there_are_seats() -> None:
+    admission = Admission(CAPACITY)
+    assert [admits(admission, key) for key in range(5)] == [True, True, True, True, False]
+    assert not admits(admission, 9, num_rows=1)
+    admission.release(2)
+    assert admits(admission, 9, num_rows=1) and admits(admission, 10, num_rows=1)
+    assert not admits(admission, 11, num_rows=1)
+
+
+def test_prompts_that_start_together_fit_one_step() -> None:
+    admission = Admission(CAPACITY)
+    # However long, a prompt takes one chunk of a step.
+    assert admits(admission, 0, prompt_tokens=90)
+    assert not admits(admission, 1, prompt_tokens=11)
+    assert admits(admission, 1, prompt_tokens=10)
+    admission.note_started(0)
+    assert admits(admission, 2, prompt_tokens=38)
+    assert not admits(admission, 3, num_rows=1, prompt_tokens=3)
+
+
+def test_cache_is_promised_for_the_full_length() -> None:
+    admission = Admission(CAPACITY)
+    assert admits(admission, 0, max_ids=195)
+    admission.note_started(0)
+    # 42 of 50 blocks are promised, and a row of 41 tokens takes five.
+    assert not admits(admission, 1, num_rows=2, max_ids=31)
+    assert admits(admission, 1, num_rows=2, max_ids=30)
+
+
+def test_cache_may_be_promised_twice_but_not_to_those_who_lost_it() -> None:
+    admission = Admission(replace(CAPACITY, overcommit=2.0))
+    assert admits(admission, 0, max_ids=195)
+    assert not admits(admission, 1, max_ids=195, firm=True)
+    assert admits(admission, 1, max_ids=195)
+    assert not admits(admission, 2, max_ids=195)
+
+
+def test_whoever_is_alone_is_served() -> None:
+    admission = Admission(replace(CAPACITY, step_tokens=12))
+    assert admits(admission, 0, prompt_tokens=400, firm=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [((2, 200, 51), "do not fit a cache of 500 tokens"), ((9, 1, 1), "max_num_seqs 8")],
+)
+def test_what_would_never_fit_is_refused(asked: tuple[int, int, int], message: str) -> None:
+    Admission(CAPACITY).check(2, 200, 50)
+    with pytest.raises(EngineError, match=message):
+        Admission(CAPACITY).check(*asked)
+
+
+def test_a_prompt_takes_as_many_steps_as_chunks() -> None:
+    assert [CAPACITY.num_chunks(tokens) for tokens in (1, 40, 41)] == [1, 1, 2]
