@@ -184,11 +184,8 @@ def test_two_seeds_and_two_models_are_drawn_side_by_side() -> None:
             await stage.say("/compare scripted ./other a dog")
             text = stage.text()
             assert "scripted" in text and "./other" in text
-            models = [
-                turn.applied.model
-                for turn in stage.chat.conversation.turns.values()
-                if turn.applied and "dog" in turn.pictures[0].drawing.prompt
-            ]  # type: ignore[union-attr]
+            shown = stage.chat.conversation.siblings(stage.chat.conversation.path()[-1].id)
+            models = [turn.applied.model for turn in shown if turn.applied]
             assert models == ["scripted", "./other"]
 
     run_async(test)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sqlite3
@@ -16,7 +15,6 @@ from chat_objects import drawn, exchange, png
 
 from mmgen_chat.conversation import Applied, Conversation, Picture, Turn, Usage, Words
 from mmgen_chat.errors import StoreError
-from mmgen_chat.keeping import Keeper
 from mmgen_chat.store import BROKEN_OFF, Store
 from mmgen_chat.store_schema import MIGRATIONS, migrate
 
@@ -242,19 +240,3 @@ def test_text_that_no_encoding_holds(store: Store) -> None:
     conversation = exchange(Conversation(), "half \ud83d", Words("\x00 and nul"))
     store.save(conversation)
     assert [turn.text for turn in store.load(conversation.id).path()] == ["half ?", "\x00 and nul"]
-
-
-def test_keeping_saves_seldom_but_always_the_end(store: Store) -> None:
-    conversation = exchange(Conversation(), "draw", drawn())
-
-    async def keep() -> list[int]:
-        keeper = Keeper(store, seconds_between=60)
-        states = []
-        at = conversation
-        for number in range(5):
-            at = exchange(at, str(number), Words("yes"))
-            await keeper.keep(at, is_final=number == 4)
-            states.append(len(store.load(at.id).turns))
-        return states
-
-    assert asyncio.run(keep()) == [4, 4, 4, 4, 12]

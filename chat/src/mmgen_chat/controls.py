@@ -65,7 +65,7 @@ class Controls:
             raise SettingsError(f"nothing is called {name!r}; there are {', '.join(CONTROLS)}")
         words = text.strip()
         if words.lower() in ("", "auto", "default"):
-            return replace(self, **{name: type(self).__dataclass_fields__[name].default})
+            return replace(self, **{name: getattr(Controls(), name)})
         try:
             value: Any = control.read(words)
         except ValueError as error:

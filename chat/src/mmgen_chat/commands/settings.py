@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from mmgen.errors import SettingsError
 from mmgen_chat.commands.family import AbstractFamily, Doing
 from mmgen_chat.controls import CONTROLS
-from mmgen_chat.graphics import GRAPHICS, Graphics
+from mmgen_chat.graphics import GRAPHICS
 from mmgen_chat.slash_commands import COMMANDS, Typed
 
 __all__ = ["SettingsCommands"]
@@ -81,7 +80,7 @@ class SettingsCommands(AbstractFamily):
             now = self.app.surface.terminal.graphics
             self.screen.say(f"pictures are shown by {now}; there are {', '.join(GRAPHICS)}")
         elif typed.rest in GRAPHICS:
-            self.app.change_graphics(cast(Graphics, typed.rest))
+            self.app.change_graphics(typed.rest)
         else:
             raise SettingsError(f"no {typed.rest!r}; there are {', '.join(GRAPHICS)}")
 

@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from mmgen.errors import MmgenError
+from mmgen_chat.messages import Trouble
 from mmgen_chat.safe_text import one_line
 from mmgen_chat.store import KeptPicture, Store
 from mmgen_chat.widgets.picture_block import facts, opened
@@ -65,6 +66,14 @@ class Tile(Vertical, can_focus=True):
 
     def on_click(self) -> None:
         self.focus()
+
+
+class _PageRead(Message):
+    """A page of pictures was read."""
+
+    def __init__(self, page: Sequence[KeptPicture]) -> None:
+        super().__init__()
+        self.page = page
 
 
 class GalleryScreen(Screen[KeptPicture | None]):
@@ -123,11 +132,13 @@ class GalleryScreen(Screen[KeptPicture | None]):
         try:
             page = self._store.pictures(limit=PAGE, offset=offset)
         except MmgenError as error:
-            self.app.call_from_thread(self.tell, str(error))
+            self.post_message(Trouble(str(error)))
             return
-        self.app.call_from_thread(self._show, page)
+        self.post_message(_PageRead(page))
 
-    async def _show(self, page: Sequence[KeptPicture]) -> None:
+    @on(_PageRead)
+    async def _page_read(self, message: _PageRead) -> None:
+        page = message.page
         self._is_all = len(page) < PAGE
         self._is_reading = False
         is_first = not self.tiles
@@ -142,6 +153,10 @@ class GalleryScreen(Screen[KeptPicture | None]):
         """Say something in the lines at the bottom."""
         keys = "Enter closer · g its conversation · s save · c copy · o open · Esc back"
         self.query_one(".facts", Static).update(Content(f"{one_line(text)}\n{keys}"))
+
+    @on(Trouble)
+    def _trouble(self, message: Trouble) -> None:
+        self.tell(message.text)
 
     @on(Tile.Focused)
     def _reached(self, message: Tile.Focused) -> None:

@@ -92,7 +92,7 @@ class Composer(TextArea):
         """Return a text that could not be sent, before whatever was typed since."""
         self.put(text + self.text)
 
-    def _on_key(self, event: events.Key) -> None:
+    async def _on_key(self, event: events.Key) -> None:
         # Handled here and not by bindings: those would overtake keys that are still waiting.
         row, _ = self.cursor_location
         is_last_row = row == self.document.line_count - 1

@@ -76,9 +76,9 @@ class TurnView(Vertical, can_focus=True):
         self.turn = turn
         self._surface = surface
         self._version = version
-        self._name = "you" if turn.role == "user" else "model"
+        self._speaker = "you" if turn.role == "user" else "model"
         if turn.applied is not None:
-            self._name = turn.applied.model
+            self._speaker = turn.applied.model
         self._max_rows = max_rows
         self._who = Static("", classes="who")
         self._note = Static("", classes="note")
@@ -97,8 +97,9 @@ class TurnView(Vertical, can_focus=True):
                     yield _markdown(printable(item.text))
                 continue
             pictures = [item]
-            while segments and isinstance(segments[0], Picture):
-                pictures.append(segments.pop(0))
+            while segments and isinstance(following := segments[0], Picture):
+                pictures.append(following)
+                segments.pop(0)
             with Horizontal(classes="row"):
                 for picture in pictures:
                     yield self._block(picture, among=len(pictures))
@@ -114,7 +115,7 @@ class TurnView(Vertical, can_focus=True):
     def set_version(self, number: int, of: int) -> None:
         """Say which version of the turn this is."""
         self._version = (number, of)
-        name = one_line(self._name)
+        name = one_line(self._speaker)
         self._who.update(Content(name if of == 1 else f"{name}  ‹ {number}/{of} ›"))
 
     @property
@@ -131,7 +132,7 @@ class TurnView(Vertical, can_focus=True):
         self.turn = turn
         match event:
             case TurnStarted(model=model):
-                self._name = model
+                self._speaker = model
                 self.set_version(*self._version)
             case TextDelta(text):
                 await self._say(text)
