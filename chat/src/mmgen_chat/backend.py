@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
@@ -290,7 +290,7 @@ class AbstractBackend(ABC):
         """
 
     @abstractmethod
-    def events(self, request: TurnRequest) -> AsyncIterator[Event]:
+    def events(self, request: TurnRequest) -> AsyncGenerator[Event]:
         """Answer a request, opening the backend first where needed.
 
         Nothing is raised for a state of the world: the last event is `TurnFinished` or

@@ -6,6 +6,7 @@ application itself, and Textual with it, is imported last.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from mmgen.errors import SettingsError
+from mmgen.errors import MmgenError, SettingsError
 
 if TYPE_CHECKING:
     from mmgen_chat.backend import AbstractBackend
@@ -38,12 +39,19 @@ MIN_COLUMNS, MIN_ROWS = 40, 12
 )
 @click.option("--model", metavar="NAME|DIR", help="Model to use.  [default: mini]")
 @click.option("--endpoint", metavar="URL", help="Server that speaks OpenAI's protocol.")
+@click.option("--draw", "forced", flag_value="draw", help="With --once: draw in any case.")
+@click.option("--describe", "forced", flag_value="describe",
+              help="With --once: say what the attached picture shows.")  # fmt: skip
+@click.option("-n", "--number", "n", metavar="N", help="Pictures for one drawing.")
 @click.option("--seed", metavar="N", help="The same seed for every answer.")
+@click.option("--guidance", metavar="X", help="How strongly pictures follow the words.")
+@click.option("--size", metavar="WxH", help="Size of pictures, among those of the model.")
+@click.option("--tokenizer", metavar="NAME", help="Visual tokenizer that draws and looks.")
 @click.option("--graphics", metavar="WAY", help="kitty, iterm2, sixel, half-block, ascii or auto.")
 @click.option("--theme", metavar="NAME", help="Colours: mmgen-dark, mmgen-light, mmgen-contrast.")
 @click.option("--resume", is_flag=True, help="Go on with the last conversation.")
 @click.option("--settings", "settings_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="Settings file.  [default: mmgen/chat.toml in the user's configuration]")  # fmt: skip
+              help="Settings file.  [default: the user's own]")  # fmt: skip
 @click.option("--database", type=click.Path(path_type=Path), metavar="FILE",
               help="File of all conversations.")  # fmt: skip
 def chat(
@@ -54,7 +62,12 @@ def chat(
     attached: tuple[str, ...],
     model: str | None,
     endpoint: str | None,
+    forced: str | None,
+    n: str | None,
     seed: str | None,
+    guidance: str | None,
+    size: str | None,
+    tokenizer: str | None,
     graphics: str | None,
     theme: str | None,
     resume: bool,
@@ -65,33 +78,47 @@ def chat(
 
     WORDS, if given, are said first.
     """
-    from mmgen_chat.app import ACTIONS
     from mmgen_chat.settings import read_settings
 
+    actions = None if once else _actions()
     settings = _with_options(
-        read_settings(settings_file, actions=ACTIONS),
+        read_settings(settings_file, actions=actions),
         {"model": model, "endpoint": endpoint, "graphics": graphics, "theme": theme,
          "database": database},
-        seed,
+        {"n": n, "seed": seed, "guidance": guidance, "size": size, "tokenizer": tokenizer},
     )  # fmt: skip
-    text = " ".join(words)
-    if once or as_json or output is not None:
-        if not once:
-            raise SettingsError("--json and -o belong to --once; add it")
-        _answer_once(settings, text, attached, output=output, as_json=as_json)
+    if once:
+        _answer_once(settings, words, attached, forced, output=output, as_json=as_json)
         return
-    _open_screen(settings, text, attached, resume=resume)
+    belonging = {"--json": as_json, "-o": output, "--draw or --describe": forced}
+    for name, value in belonging.items():
+        if value:
+            raise SettingsError(f"{name} belongs to --once; add it")
+    _open_screen(settings, " ".join(words), attached, resume=resume)
 
 
-def _with_options(settings: Settings, options: dict[str, object], seed: str | None) -> Settings:
+def _actions() -> tuple[str, ...]:
+    """Return what keys can be set for. The application is imported, which takes a moment."""
+    from mmgen_chat.app import ACTIONS
+
+    return ACTIONS
+
+
+def _with_options(
+    settings: Settings, options: dict[str, object], controlled: dict[str, str | None]
+) -> Settings:
     """Return settings with what the command line says besides."""
     given = {name: value for name, value in options.items() if value is not None}
     if "model" in given and "endpoint" not in given and settings.endpoint:
         # A model that is named on the command line alone is one of this machine.
         given["endpoint"] = None
+    if "endpoint" in given and "model" not in given and not settings.endpoint:
+        # And the settings' model is then none of the server's.
+        given["model"] = None
     controls = settings.controls
-    if seed is not None:
-        controls = controls.changed("seed", seed)
+    for name, text in controlled.items():
+        if text is not None:
+            controls = controls.changed(name, text)
     return replace(settings, controls=controls, **given)  # type: ignore[arg-type]
 
 
@@ -153,13 +180,47 @@ def _open_screen(settings: Settings, text: str, attached: tuple[str, ...], *, re
 
 def _answer_once(
     settings: Settings,
-    text: str,
+    words: tuple[str, ...],
     attached: tuple[str, ...],
+    forced: str | None,
     *,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    raise NotImplementedError
+    from mmgen_chat.once import answer_once, attach_all, make_request, read_words, tell_failure
+
+    # A picture alone is described; then standard input may be nobody's, or the picture.
+    text = read_words(words) if words or not attached else ""
+    folder = output or settings.pictures
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"-o is a folder for pictures, but {folder} is a file")
+
+    async def answer() -> bool:
+        pictures = await attach_all(attached, settings.allowed_hosts)
+        quiet = replace(settings, previews_per_second=0)
+        async with make_backend(quiet, settings.model, settings.endpoint) as backend:
+            controls = settings.controls
+            # What is set beside the model's own sampling needs to know that.
+            info = await backend.open()
+            controls.check(info)
+            request = make_request(
+                text,
+                pictures,
+                controls.turn_settings(info),
+                forced="draw" if forced == "draw" else "describe" if forced else None,
+                number=controls.n,
+            )
+            return await answer_once(backend, request, folder, as_json=as_json)
+
+    try:
+        is_complete = asyncio.run(answer())
+    except MmgenError as error:
+        if not as_json:
+            raise
+        is_complete = False
+        tell_failure(error)
+    if not is_complete:
+        sys.exit(1)
 
 
 def main() -> NoReturn:
