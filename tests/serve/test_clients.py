@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, BadRequestError, OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from mmgen.pictures import open_picture
 from tests.serve.conftest import RunningServer, StartServer, decoded, png, png_uri, wait_until
@@ -63,17 +64,17 @@ def test_edits(openai: OpenAI) -> None:
 
 
 def test_chat_and_its_stream(openai: OpenAI) -> None:
-    dialogue = {"role": "user", "content": "hello"}
+    dialogue: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
     whole = openai.chat.completions.create(
         model="tiny",
-        messages=[dialogue],  # type: ignore[list-item]
+        messages=dialogue,
         seed=2,
         max_tokens=9,
         extra_body={"modalities": ["text"]},
     )
     with openai.chat.completions.create(
         model="tiny",
-        messages=[dialogue],  # type: ignore[list-item]
+        messages=dialogue,
         seed=2,
         max_tokens=9,
         extra_body={"modalities": ["text"]},
@@ -189,7 +190,7 @@ def test_an_async_client_that_gives_up_frees_the_engine(start_server: StartServe
 
 def test_errors_are_the_librarys_own(openai: OpenAI, start_server: StartServer) -> None:
     with pytest.raises(BadRequestError) as refused:
-        openai.images.generate(model="tiny", prompt="a fox", size="1x1")  # type: ignore[call-overload]
+        openai.images.generate(model="tiny", prompt="a fox", size="1x1")
     assert "choose one of 64x64, 32x32" in refused.value.message
     guarded = start_server(api_key="open sesame")
     with (

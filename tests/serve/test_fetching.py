@@ -285,7 +285,7 @@ def test_a_server_fetches_what_it_may(site: int, start_server: StartServer) -> N
     answer = server.chat(picture, question, max_tokens=2)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["prompt_tokens_details"]["image_tokens"] == 64
-    picture["image_url"] = {"url": f"http://{HOST}:{site}/nothing"}  # type: ignore[assignment]
+    picture["image_url"] = {"url": f"http://{HOST}:{site}/nothing"}
     refused = server.chat(picture, question)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "messages[0].content[0].image_url"
