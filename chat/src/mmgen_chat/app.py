@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
+from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
 
@@ -20,10 +21,12 @@ from mmgen_chat.errors import StoreError
 from mmgen_chat.graphics import GRAPHICS, Graphics, Terminal
 from mmgen_chat.keeping import Keeper
 from mmgen_chat.messages import Trouble
+from mmgen_chat.picture_files import carry_out
 from mmgen_chat.screens.chat_screen import ChatScreen
 from mmgen_chat.screens.gallery_screen import GalleryScreen
 from mmgen_chat.screens.help_screen import HelpScreen
 from mmgen_chat.screens.library_screen import LibraryScreen
+from mmgen_chat.screens.viewer_screen import ViewerScreen
 from mmgen_chat.settings import Settings
 from mmgen_chat.store import KeptPicture, Store
 from mmgen_chat.themes import THEMES
@@ -159,6 +162,22 @@ class ChatApp(App[None]):
             self.chat.say("pictures are not kept in this chat")
             return
         self.push_screen(GalleryScreen(self.surface, self.keeper.store), self._open_kept)
+
+    @on(GalleryScreen.Asked)
+    async def _gallery_asked(self, message: GalleryScreen.Asked) -> None:
+        gallery, picture = message.gallery, message.kept.picture
+        if message.what == "view":
+
+            def afterwards(wish: str | None) -> None:
+                if wish is not None:
+                    gallery.post_message(GalleryScreen.Asked(gallery, message.kept, wish))
+
+            await self.push_screen(ViewerScreen(self.surface, picture), afterwards)
+            return
+        try:
+            gallery.tell(await carry_out(picture, message.what, self.settings.pictures))
+        except MmgenError as error:
+            gallery.tell(str(error))
 
     def export(self, conversation: Conversation, kind: str, target: Path | None) -> Path:
         """Write a conversation to files; return the path of the main one."""

@@ -13,13 +13,33 @@ from pathlib import Path
 from mmgen.errors import OutputError
 from mmgen_chat.conversation import Picture
 
-__all__ = ["copy_picture", "file_name", "open_in_viewer", "save_picture"]
+__all__ = ["carry_out", "copy_picture", "file_name", "open_in_viewer", "save_picture"]
 
 _COPIERS = (
     ("wl-copy", ("wl-copy", "--type", "image/png")),
     ("xclip", ("xclip", "-selection", "clipboard", "-target", "image/png", "-in")),
 )
 _VIEWERS = {"darwin": "open", "win32": "explorer"}
+
+
+async def carry_out(picture: Picture, what: str, target: Path | None = None) -> str:
+    """Save, copy or open a picture; return what came of it in words.
+
+    Args:
+        target: the file or folder to save into.
+
+    Raises:
+        OutputError: it cannot be done.
+    """
+    match what:
+        case "save":
+            return f"saved as {await asyncio.to_thread(save_picture, picture, target)}"
+        case "copy":
+            await copy_picture(picture)
+            return "copied"
+        case _:
+            assert what == "open", what
+            return f"opened {await asyncio.to_thread(open_in_viewer, picture)}"
 
 
 def file_name(picture: Picture) -> str:

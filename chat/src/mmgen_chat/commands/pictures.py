@@ -11,7 +11,7 @@ from mmgen_chat.attachments import words_in
 from mmgen_chat.backend import AbstractBackend, CaptionRequest, DrawRequest, new_seed
 from mmgen_chat.commands.family import AbstractFamily, Doing, wanted
 from mmgen_chat.conversation import Picture
-from mmgen_chat.picture_files import copy_picture, open_in_viewer, save_picture
+from mmgen_chat.picture_files import carry_out
 from mmgen_chat.slash_commands import Typed
 
 __all__ = ["PictureCommands"]
@@ -153,26 +153,14 @@ class PictureCommands(AbstractFamily):
             )
 
     async def _save(self, typed: Typed) -> None:
-        target = Path(typed.rest).expanduser() if typed.rest else None
-        await self.carry_out(self.last_picture(), "save", target)
+        target = Path(typed.rest).expanduser() if typed.rest else self.app.settings.pictures
+        self.screen.say(await carry_out(self.last_picture(), "save", target))
 
     async def _copy(self, typed: Typed) -> None:
-        await self.carry_out(self.last_picture(), "copy")
+        self.screen.say(await carry_out(self.last_picture(), "copy"))
 
     async def _open(self, typed: Typed) -> None:
-        await self.carry_out(self.last_picture(), "open")
-
-    async def carry_out(self, picture: Picture, what: str, target: Path | None = None) -> None:
-        """Save, copy or open a picture, and say what came of it."""
-        match what:
-            case "save":
-                path = save_picture(picture, target or self.app.settings.pictures)
-                self.screen.say(f"saved as {path}")
-            case "copy":
-                await copy_picture(picture)
-                self.screen.say("copied")
-            case "open":
-                self.screen.say(f"opened {open_in_viewer(picture)}")
+        self.screen.say(await carry_out(self.last_picture(), "open"))
 
     async def _gallery(self, typed: Typed) -> None:
         self.screen.action_gallery()

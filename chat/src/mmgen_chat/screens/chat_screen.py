@@ -11,11 +11,13 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.widgets import Static
 
 from mmgen.errors import MmgenError, SettingsError
 from mmgen_chat.commands import Commander
 from mmgen_chat.conversation import Conversation, Picture, Turn
+from mmgen_chat.picture_files import carry_out
 from mmgen_chat.screens.answering_screen import AnsweringScreen
 from mmgen_chat.screens.viewer_screen import ViewerScreen
 from mmgen_chat.widgets.composer import Composer
@@ -35,6 +37,7 @@ class ChatScreen(AnsweringScreen):
 
     DEFAULT_CSS = """
     ChatScreen { layout: vertical; }
+    ChatScreen #body { height: 1fr; }
     ChatScreen #title { height: 1; padding: 0 1; background: $panel; color: $text; }
     """
 
@@ -52,8 +55,9 @@ class ChatScreen(AnsweringScreen):
 
     def compose(self) -> ComposeResult:
         yield Static("", id="title")
-        yield ControlPanel()
-        yield TurnList(self.app.surface)
+        with Horizontal(id="body"):
+            yield TurnList(self.app.surface)
+            yield ControlPanel()
         yield PromptArea(
             self.app.surface,
             self.app.choices,
@@ -141,19 +145,18 @@ class ChatScreen(AnsweringScreen):
 
     @on(PictureBlock.Asked)
     async def _picture_asked(self, message: PictureBlock.Asked) -> None:
-        pictures = self._commander.pictures
         picture, what = message.picture, message.what
         try:
             if what == "view":
                 await self.look_closer(picture)
-            elif what in ("describe", "refine") and self.is_answering:
+            elif what not in ("describe", "refine"):
+                self.say(await carry_out(picture, what, self.app.settings.pictures))
+            elif self.is_answering:
                 self.say("an answer is under way; Esc stops it")
             elif what == "describe":
-                await pictures.describe(picture)
-            elif what == "refine":
-                await pictures.refine(picture)
+                await self._commander.pictures.describe(picture)
             else:
-                await pictures.carry_out(picture, what)
+                await self._commander.pictures.refine(picture)
         except MmgenError as error:
             self.say(str(error))
 

@@ -35,7 +35,8 @@ class Tile(Vertical, can_focus=True):
     DEFAULT_CSS = """
     Tile { height: auto; width: 1fr; padding: 0 0 1 1; }
     Tile:focus { background: $boost; }
-    Tile > .name { height: 1; width: 1fr; color: $text-muted; }
+    Tile > .name { height: 1; width: 1fr; color: $text-muted; text-wrap: nowrap;
+                  text-overflow: ellipsis; }
     Tile:focus > .name { color: $text; text-style: bold; }
     """
 
@@ -101,8 +102,9 @@ class GalleryScreen(Screen[KeptPicture | None]):
     class Asked(Message):
         """Something shall be done with a picture."""
 
-        def __init__(self, kept: KeptPicture, what: str) -> None:
+        def __init__(self, gallery: GalleryScreen, kept: KeptPicture, what: str) -> None:
             super().__init__()
+            self.gallery = gallery
             self.kept = kept
             self.what = what
 
@@ -182,7 +184,7 @@ class GalleryScreen(Screen[KeptPicture | None]):
 
     def action_do(self, what: str) -> None:
         if isinstance(self.focused, Tile):
-            self.post_message(self.Asked(self.focused.kept, what))
+            self.post_message(self.Asked(self, self.focused.kept, what))
 
     def action_choose(self) -> None:
         if isinstance(self.focused, Tile):

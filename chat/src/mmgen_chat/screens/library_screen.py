@@ -27,7 +27,7 @@ class LibraryScreen(Screen[str | None]):
     """Conversations, the last changed first; gives back the id of the chosen one."""
 
     DEFAULT_CSS = """
-    LibraryScreen Input { border: none; border-bottom: solid $primary; height: 2; padding: 0 1; }
+    LibraryScreen Input { margin: 0 0 1 0; padding: 0 1; }
     LibraryScreen OptionList { height: 1fr; border: none; padding: 0 1; }
     LibraryScreen .keys { dock: bottom; height: 1; padding: 0 1; background: $panel; }
     """
@@ -46,7 +46,9 @@ class LibraryScreen(Screen[str | None]):
         self._doomed: str | None = None
 
     def compose(self) -> ComposeResult:
-        yield Input(self._search, placeholder="find words in titles, turns and pictures")
+        yield Input(
+            self._search, placeholder="find words in titles, turns and pictures", compact=True
+        )
         yield OptionList(compact=True, markup=False)
         yield Static(_KEYS, classes="keys", markup=False)
 

@@ -30,7 +30,8 @@ class Thumbnail(Vertical, can_focus=True):
     DEFAULT_CSS = """
     Thumbnail { width: auto; height: auto; padding: 0 1; }
     Thumbnail:focus { background: $boost; }
-    Thumbnail > .name { width: 16; height: 1; color: $text-muted; }
+    Thumbnail > .name { width: 16; height: 1; color: $text-muted; text-wrap: nowrap;
+                       text-overflow: ellipsis; }
     Thumbnail:focus > .name { color: $text; }
     """
 

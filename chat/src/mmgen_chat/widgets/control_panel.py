@@ -20,8 +20,8 @@ class ControlPanel(VerticalScroll, can_focus=False):
     """What answers are made with."""
 
     DEFAULT_CSS = """
-    ControlPanel { width: 32; dock: right; background: $panel; padding: 0 1; display: none;
-                   scrollbar-size-vertical: 1; margin: 1 0 1 0; }
+    ControlPanel { width: 32; height: 1fr; background: $panel; padding: 0 1;
+                   display: none; scrollbar-size-vertical: 1; }
     ControlPanel .heading { color: $text-muted; height: auto; margin: 0 0 1 0; }
     ControlPanel Horizontal { height: 1; }
     ControlPanel .label { width: 13; height: 1; }

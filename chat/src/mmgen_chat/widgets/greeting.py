@@ -13,9 +13,9 @@ from textual.widgets.option_list import Option
 __all__ = ["SUGGESTIONS", "Greeting"]
 
 SUGGESTIONS = (
-    ("draw a red apple", "the model draws it, token by token"),
-    ("/best 4 a smiling face", "draws four and keeps the one it finds best"),
-    ("/compare 1 2 a sailboat, pixel art style", "the same words from two seeds"),
+    ("draw a red apple", "watch it being drawn"),
+    ("/best 4 a smiling face", "the best of four, by its own eyes"),
+    ("/compare 1 2 a sailboat, pixel art style", "two seeds side by side"),
 )
 
 
@@ -39,7 +39,7 @@ class Greeting(Vertical):
         yield Static(
             Content.assemble(
                 ("This model writes and draws. ", "bold"),
-                "Pictures appear as they are drawn, one token after another.\n"
+                "Pictures appear as they are drawn.\n"
                 "Three things to try: press ↑ and Enter, or click.",
             )
         )
