@@ -73,6 +73,13 @@ class ScriptedBackend(AbstractBackend):
     num_stopped: int = 0
     is_closed: bool = False
 
+    def step(self) -> None:
+        """Let one more code come."""
+        assert self.gate is not None
+        self.free += 1
+        self.gate.set()
+        self.gate.clear()
+
     async def open(self) -> BackendInfo:
         if self.refuses is not None:
             raise self.refuses
@@ -142,7 +149,7 @@ class ScriptedBackend(AbstractBackend):
         yield ImageStarted(index=index, picture=picture)
         codes: list[int] = []
         for done in range(1, NUM_CODES + 1):
-            if self.gate is not None and done > self.free:
+            while self.gate is not None and done > self.free:
                 await self.gate.wait()
             if done == self.breaks_at:
                 error = EndpointDownError("the server went away in the middle")
