@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from mmgen.errors import PluginError
-from mmgen.visual_tokenizer import AbstractVisualTokenizer
+from mmgen.errors import MmgenError, PluginError
+from mmgen.guarded_tokenizer import GuardedTokenizer
+from mmgen.visual_tokenizer import AbstractVisualTokenizer, Parts
 
 __all__ = [
     "MODELS",
@@ -22,9 +23,12 @@ __all__ = [
     "VISUAL_TOKENIZERS",
     "PluginInfo",
     "find",
+    "guarded",
     "installed",
+    "listed",
     "load_model_path",
     "load_recipe",
+    "load_visual_tokenizer",
     "load_visual_tokenizer_class",
 ]
 
@@ -64,6 +68,15 @@ def installed(group: str) -> dict[str, PluginInfo]:
     return {name: find(group, name) for name in names}
 
 
+def listed(group: str) -> list[PluginInfo]:
+    """Return the plugins of a group sorted by name, those that share a name included.
+
+    Nothing is imported, and no plugin, however broken, keeps the others from being listed.
+    """
+    plugins = [_info(entry) for entry in entry_points(group=group)]
+    return sorted(plugins, key=lambda info: (info.name, info.distribution))
+
+
 def find(group: str, name: str) -> PluginInfo:
     """Return the plugin of that name, without importing it.
 
@@ -86,6 +99,39 @@ def load_visual_tokenizer_class(name: str) -> type[AbstractVisualTokenizer]:
         missing = ", ".join(sorted(value.__abstractmethods__))
         raise PluginError(f"{_origin(entry)} gives {value.__name__}, which lacks {missing}")
     return value
+
+
+def load_visual_tokenizer(
+    name: str, path: Path | None = None, *, parts: Parts = "both"
+) -> AbstractVisualTokenizer:
+    """Load one visual tokenizer for use, guarded.
+
+    Args:
+        name: the plugin.
+        path: directory of settings and weights; without it, what the plugin ships.
+        parts: halves to load.
+
+    Raises:
+        PluginError: it is unknown, or raises anything while it is imported or loaded.
+    """
+    cls = load_visual_tokenizer_class(name)
+    try:
+        tokenizer = cls.load(path, parts=parts)
+    except MmgenError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything while it loads
+        entry = _entry_point(VISUAL_TOKENIZERS, name)
+        raise PluginError(
+            f"{_origin(entry)} cannot be loaded{f' from {path}' if path else ''}: "
+            f"{type(error).__name__}: {error}; check the weights, or repair or reinstall "
+            f"{_info(entry).distribution}"
+        ) from error
+    return guarded(tokenizer, name)
+
+
+def guarded(tokenizer: AbstractVisualTokenizer, name: str) -> AbstractVisualTokenizer:
+    """Return a loaded tokenizer whose faults become errors that name the plugin of that name."""
+    return GuardedTokenizer(tokenizer, _origin(_entry_point(VISUAL_TOKENIZERS, name)))
 
 
 def load_model_path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A whole run in seconds on a CPU, to see that everything works: shapes, palette, tiny decoder.
+"""A whole run in seconds on a CPU, to see that everything works: shapes, codes, a tiny decoder.
 
 What it draws is no art, but it goes through every stage that a real run goes through.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from mmgen.checkpoint import GenerationDefaults, SamplingDefaults
 from mmgen.data.prepare import PrepareConfig
 from mmgen.model import DecoderConfig
+from mmgen.plugins import load_visual_tokenizer
 from mmgen.train.config import (
     DataConfig,
     ExportConfig,
@@ -22,13 +23,17 @@ from mmgen.train.config import (
 from mmgen.train.sources import ShapesConfig
 from mmgen.train.stage import Pipeline
 from mmgen.train.stages import PrepareJob, PrepareStage, TextTokenizerStage
-from mmgen.visual_tokenizer import Grid
+from mmgen.visual_tokenizer import Layout, VisualTokenizerSpec
 from mmgen.vocabulary import Vocabulary
 
 __all__ = ["Debug", "debug"]
 
 _NUM_TEXT_IDS = 384
-_CONTEXT_LENGTH = 96
+_NUM_WORDS = 80
+"""Ids of a document besides the codes of its picture."""
+
+_MIN_POSITIONS = 16
+"""Positions below which a picture of shapes says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +48,27 @@ class Debug(Pipeline):
     """Sixty steps."""
 
 
-def debug(*, output: Path = Path("runs/debug")) -> Debug:
+def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> Debug:
     """Return the debug run.
 
     Args:
         output: directory of everything that the run writes.
+        tokenizer: visual tokenizer, which needs no training; its smallest pictures are learned.
     """
-    shapes = ShapesConfig(seed=0, count=256, picture_size=32)
-    held_out = ShapesConfig(seed=1, count=64, picture_size=32)
+    spec = load_visual_tokenizer(tokenizer).spec
+    size, layout = _smallest(spec)
+    side = max(size)
+    shapes = ShapesConfig(seed=0, count=256, picture_size=side)
+    held_out = ShapesConfig(seed=1, count=64, picture_size=side)
+    num_codes = layout.num_positions * len(spec.codebook_sizes)
+    context_length = _NUM_WORDS + num_codes
     settings = PrepareConfig(
-        num_draw=2, num_describe=1, context_length=_CONTEXT_LENGTH, rows_per_shard=256
+        num_draw=2, num_describe=1, context_length=context_length, rows_per_shard=256
     )
     text, shards = output / "text", output / "shards"
-    tokenizers = (TokenizerSource(name="palette", sizes=((32, 32),)),)
+    tokenizers = (TokenizerSource(name=tokenizer, sizes=(size,)),)
     vocabulary = Vocabulary.build(num_text_ids=_NUM_TEXT_IDS, text_fingerprint="").extend(
-        "palette", codebook_sizes=(256,), layouts=(Grid(4, 4),)
+        tokenizer, codebook_sizes=spec.codebook_sizes, layouts=(layout,)
     )
     return Debug(
         text_tokenizer=TextTokenizerStage(num_ids=_NUM_TEXT_IDS, sources=(shapes,), output=text),
@@ -78,7 +89,7 @@ def debug(*, output: Path = Path("runs/debug")) -> Debug:
                 num_heads=2,
                 num_kv_heads=1,
                 intermediate_size=160,
-                context_length=_CONTEXT_LENGTH,
+                context_length=context_length,
             ),
             data=DataConfig(
                 shards=(ShardSource(path=shards / "train"),),
@@ -93,7 +104,7 @@ def debug(*, output: Path = Path("runs/debug")) -> Debug:
                 visual_tokenizers=tokenizers,
                 dtype="float32",
                 generation=GenerationDefaults(
-                    tokenizer="palette",
+                    tokenizer=tokenizer,
                     text=SamplingDefaults(temperature=0.7, top_p=0.9),
                     guidance_scale=2.0,
                 ),
@@ -109,3 +120,12 @@ def debug(*, output: Path = Path("runs/debug")) -> Debug:
             log_every=5,
         ),
     )
+
+
+def _smallest(spec: VisualTokenizerSpec) -> tuple[tuple[int, int], Layout]:
+    """Return the smallest size that shows something, and the layout that it has."""
+    first: dict[tuple[int, int], Layout] = {}
+    for layout in spec.layouts:
+        first.setdefault(spec.pixels.size_of(layout), layout)
+    telling = {s: layout for s, layout in first.items() if layout.num_positions >= _MIN_POSITIONS}
+    return min((telling or first).items(), key=lambda item: item[0][0] * item[0][1])

@@ -26,10 +26,10 @@ from mmgen.checkpoint.manifest import (
     read_generation,
 )
 from mmgen.document import DocumentCodec
-from mmgen.errors import CheckpointError, SettingsError, VocabularyError
+from mmgen.errors import CheckpointError, MmgenError, SettingsError, VocabularyError
 from mmgen.model import Decoder, DecoderConfig
 from mmgen.model.hugging_face import from_hf_config, from_hf_state
-from mmgen.plugins import MODELS, VISUAL_TOKENIZERS, installed, load_model_path
+from mmgen.plugins import MODELS, VISUAL_TOKENIZERS, guarded, listed, load_model_path
 from mmgen.plugins import load_visual_tokenizer_class as load_class
 from mmgen.text_tokenizer import TextTokenizer, load_text_tokenizer
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, Parts
@@ -99,7 +99,7 @@ class Checkpoint:
         self.vocabulary.tokenizer(name)
         entry = self.visual_tokenizers[name]
         source = f"visual tokenizer {name!r} of {self.path}"
-        if entry.plugin not in installed(VISUAL_TOKENIZERS):
+        if entry.plugin not in {info.name for info in listed(VISUAL_TOKENIZERS)}:
             raise CheckpointError(
                 f"{source} is not installed; install {entry.distribution} "
                 f"(version {entry.version} when the checkpoint was written)"
@@ -108,11 +108,19 @@ class Checkpoint:
         if place is not None and not place.is_dir():
             raise CheckpointError(f"{source} lacks {place}; copy the checkpoint again")
         try:
-            tokenizer = load_class(entry.plugin).load(
+            tokenizer: AbstractVisualTokenizer = load_class(entry.plugin).load(
                 place, parts=parts, device=device, dtype=dtype
             )
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{source} cannot be read: {error}") from error
+        except MmgenError:
+            raise
+        except Exception as error:  # a stranger's code may raise anything while it loads
+            raise CheckpointError(
+                f"{source} ({entry.distribution} {entry.version} when the checkpoint was written) "
+                f"cannot be loaded: {type(error).__name__}: {error}; reinstall that version"
+            ) from error
+        tokenizer = guarded(tokenizer, entry.plugin)
         if tokenizer.fingerprint != entry.fingerprint:
             raise CheckpointError(
                 f"{source} has the fingerprint {tokenizer.fingerprint}, expected "
@@ -184,7 +192,8 @@ def _resolve(path_or_name: Path | str) -> Path:
     if isinstance(path_or_name, Path):
         return path_or_name
     is_name = Path(path_or_name).name == path_or_name and path_or_name not in ("", ".", "..")
-    if is_name and (path_or_name in installed(MODELS) or not Path(path_or_name).is_dir()):
+    names = {info.name for info in listed(MODELS)}
+    if is_name and (path_or_name in names or not Path(path_or_name).is_dir()):
         return load_model_path(path_or_name)
     return Path(path_or_name)
 

@@ -110,9 +110,10 @@ def _codes_per_picture(checkpoint: Checkpoint, name: str) -> int:
 
 def _sizes(checkpoint: Checkpoint, name: str) -> list[list[int]]:
     """Return widths and heights in pixels, or none if the tokenizer is not installed."""
-    from mmgen.plugins import VISUAL_TOKENIZERS, installed
+    from mmgen.plugins import VISUAL_TOKENIZERS, listed
 
-    if checkpoint.visual_tokenizers[name].plugin not in installed(VISUAL_TOKENIZERS):
+    names = {info.name for info in listed(VISUAL_TOKENIZERS)}
+    if checkpoint.visual_tokenizers[name].plugin not in names:
         return []
     pixels = checkpoint.load_visual_tokenizer(name, parts="decoder").spec.pixels
     layouts = checkpoint.vocabulary.tokenizer(name).layouts

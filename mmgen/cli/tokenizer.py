@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from mmgen.testing import CheckResult
-    from mmgen.visual_tokenizer import AbstractVisualTokenizer, Picture
+    from mmgen.visual_tokenizer import AbstractVisualTokenizer, Parts, Picture
 
 __all__ = ["tokenizer"]
 
@@ -38,17 +38,68 @@ def tokenizer() -> None:
 @_json_option
 def list_tokenizers(as_json: bool) -> None:
     """List the installed visual tokenizers."""
-    from mmgen.plugins import VISUAL_TOKENIZERS, installed
+    from mmgen.plugins import VISUAL_TOKENIZERS, listed
 
-    plugins = installed(VISUAL_TOKENIZERS)
+    plugins = listed(VISUAL_TOKENIZERS)
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in plugins.values()], indent=2))
-        return
-    if not plugins:
+        click.echo(json.dumps([asdict(info) for info in plugins], indent=2))
+    elif not plugins:
         click.echo("no visual tokenizer is installed", err=True)
-    width = max(map(len, plugins), default=0)
-    for name, info in plugins.items():
-        click.echo(f"{name:{width}}  {info.distribution} {info.version}  {info.value}")
+    else:
+        width = max(len(info.name) for info in plugins)
+        for info in plugins:
+            click.echo(f"{info.name:{width}}  {info.distribution} {info.version}  {info.value}")
+    names = [info.name for info in plugins]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        rivals = " and ".join(info.distribution for info in plugins if info.name == name)
+        click.echo(
+            f"mmgen: {name!r} cannot be used: {rivals} both have it; uninstall all but one",
+            err=True,
+        )
+
+
+@tokenizer.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["grid", "residual", "scales", "ordered", "learned"]),
+    default="grid",
+    show_default=True,
+    help="How codes are arranged, or whether there are weights to train.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Directory to write mmgen-NAME into; default: the current one.",
+)
+def new(name: str, kind: str, output: Path) -> None:
+    """Write a package of a tokenizer that works, to start your own from.
+
+    \b
+    grid      one code for each block of a picture, in rows
+    residual  several codes for each block, coarse to fine
+    scales    several grids, coarse to fine, each added to those before it
+    ordered   a sequence of codes, the most telling first, of any length
+    learned   one code for each block, with weights to train (needs torch)
+    """
+    from mmgen.authoring import NewPackage, write_package
+    from mmgen.errors import SettingsError
+    from mmgen.plugins import VISUAL_TOKENIZERS, listed
+
+    for plugin in listed(VISUAL_TOKENIZERS):
+        if plugin.name == name:
+            raise SettingsError(
+                f"{plugin.distribution} {plugin.version} has a tokenizer {name!r} already; choose "
+                "another name"
+            )
+    path = write_package(NewPackage(name=name, kind=kind), output)
+    click.echo(path)
+    click.echo(
+        f"next: pip install -e {path} && mmgen tokenizer check {name}; README.md there goes on",
+        err=True,
+    )
 
 
 @tokenizer.command()
@@ -91,13 +142,20 @@ def check(
     weights: Path | None,
     as_json: bool,
 ) -> None:
-    """Check that a visual tokenizer keeps the plugin contract."""
+    """Check that a visual tokenizer keeps the plugin contract.
+
+    NAME is an installed tokenizer, the folder of a package that is not installed (as `new` writes
+    it), or a Python file with one tokenizer in it.
+    """
+    from mmgen.cli.checked_plugin import find_plugin, load_plugin
     from mmgen.errors import PluginError
     from mmgen.testing import CHECKS
     from mmgen.testing import check as run_checks
 
-    subject = _load(name, weights)
+    plugin = find_plugin(name)
+    subject = load_plugin(plugin, weights)
     pictures = [] if images is None else _pictures_of(images, subject)
+    click.echo(f"checking {plugin.origin}", err=as_json)
     report = run_checks(
         subject,
         pictures=pictures,
@@ -105,12 +163,16 @@ def check(
         skip=skip,
         on_result=_show_progress if as_json else _show_result,
     )
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.summary()))
+    if as_json:
+        stated = {"name": plugin.name, "origin": plugin.origin} | report.to_json()
+        click.echo(json.dumps(stated, indent=2))
+    else:
+        click.echo("\n".join(report.summary()))
     if not report.is_passed:
         names = ", ".join(result.name for result in report.failures)
         raise PluginError(
-            f"visual tokenizer {name!r} fails {len(report.failures)} of {len(report.results)} "
-            f"checks ({names}); the report says what to do"
+            f"visual tokenizer {plugin.name!r} fails {len(report.failures)} of "
+            f"{len(report.results)} checks ({names}); the report says what to do"
         )
 
 
@@ -198,21 +260,14 @@ def decode(name: str, file: Path, output: Path | None, weights: Path | None) -> 
             click.echo(half_blocks(picture, 48))
 
 
-def _load(name: str, weights: Path | None, parts: str = "both") -> AbstractVisualTokenizer:
-    from mmgen.plugins import load_visual_tokenizer_class
+def _load(name: str, weights: Path | None, parts: Parts = "both") -> AbstractVisualTokenizer:
+    from mmgen.plugins import load_visual_tokenizer
 
-    cls = load_visual_tokenizer_class(name)
-    match parts:
-        case "encoder":
-            return cls.load(weights, parts="encoder")
-        case "decoder":
-            return cls.load(weights, parts="decoder")
-        case _:
-            return cls.load(weights)
+    return load_visual_tokenizer(name, weights, parts=parts)
 
 
 def _facts(name: str, subject: AbstractVisualTokenizer) -> dict[str, Any]:
-    from mmgen.plugins import VISUAL_TOKENIZERS, find
+    from mmgen.plugins import VISUAL_TOKENIZERS, find, load_visual_tokenizer_class
 
     plugin = find(VISUAL_TOKENIZERS, name)
     spec = subject.spec
@@ -233,7 +288,7 @@ def _facts(name: str, subject: AbstractVisualTokenizer) -> dict[str, Any]:
         "prefix_decodable": spec.prefix_decodable,
         "stochastic": spec.stochastic,
         "captions_used": sorted(spec.captions_used),
-        "trainable": subject.is_trainable,
+        "trainable": load_visual_tokenizer_class(name).is_trainable,
         "fingerprint": subject.fingerprint,
     }
 

@@ -68,6 +68,119 @@ def test_list_imports_no_plugin_and_no_torch() -> None:
     assert "palette" in done.stdout
 
 
+def install(place: Path, distribution: str, entry: str, code: str) -> None:
+    """Write a module and the metadata that pip would write."""
+    module = entry.partition("=")[2].partition(":")[0].strip()
+    (place / f"{module}.py").write_text(code)
+    metadata = place / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+    )
+    (metadata / "entry_points.txt").write_text(f"[mmgen.visual_tokenizers]\n{entry}\n")
+
+
+def test_broken_plugins_are_listed_and_break_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Path
+) -> None:
+    install(tmp_path, "mmgen-raises", "raises = odd_raises:T", "raise OSError('no driver')")
+    install(tmp_path, "mmgen-one", "twice = odd_one:T", "")
+    install(tmp_path, "mmgen-other", "twice = odd_other:T", "")
+    loads = "from mmgen_palette import PaletteTokenizer\nclass T(PaletteTokenizer):\n"
+    loads += "    @classmethod\n    def load(cls, path=None, **options): return [][1]\n"
+    install(tmp_path, "mmgen-unloadable", "unloadable = odd_unloadable:T", loads)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = run("list")
+    assert result.exception is None
+    names = [line.split()[0] for line in result.stdout.splitlines()]
+    assert names.count("twice") == 2
+    assert {"palette", "raises", "unloadable"} <= set(names)
+    assert "'twice' cannot be used: mmgen-one and mmgen-other both have it" in result.stderr
+    listed = json.loads(run("list", "--json").stdout)
+    assert [row["name"] for row in listed] == names
+    assert "64x64" in output_of("info", "palette")
+    for name, message in {
+        "raises": "of mmgen-raises 1.0 cannot be imported: OSError: no driver",
+        "twice": "uninstall all but one",
+        "unloadable": "of mmgen-unloadable 1.0 cannot be loaded: IndexError",
+    }.items():
+        for words in (("info", name), ("encode", name, picture)):
+            error = error_of(*words)
+            assert isinstance(error, PluginError)
+            assert message in str(error)
+    del sys.modules["odd_unloadable"]
+
+
+def test_new_writes_a_package_that_is_checked_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))  # put back what checking a folder adds
+    result = run("new", "mosaic", "--kind", "residual", "-o", tmp_path)
+    assert result.exception is None
+    folder = tmp_path / "mmgen-mosaic"
+    assert result.stdout == f"{folder}\n"
+    assert "pip install -e" in result.stderr
+    text = output_of("check", folder, "--skip", "speed")
+    assert text.startswith("checking mosaic of mmgen-mosaic 0.1.0 (mmgen_mosaic:MosaicTokenizer)")
+    assert "0 failed" in text
+    report = json.loads(run("check", folder, "--only", "spec", "--json").stdout)
+    assert report["name"] == "mosaic"
+    assert str(folder) in report["origin"]
+    for name in [name for name in sys.modules if name.startswith("mmgen_mosaic")]:
+        del sys.modules[name]
+
+
+def test_new_refuses_what_is_there_already(tmp_path: Path) -> None:
+    error = error_of("new", "palette", "-o", tmp_path)
+    assert "mmgen-palette" in str(error) and "choose another name" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code = "from mmgen_palette import PaletteTokenizer\nclass Single(PaletteTokenizer): pass\n"
+    (tmp_path / "odd_single.py").write_text(code)
+    assert "checking Single in" in output_of("check", tmp_path / "odd_single.py", "--only", "spec")
+    (tmp_path / "odd_pair.py").write_text(code + "class Second(PaletteTokenizer): pass\n")
+    assert "2 tokenizers (Single, Second)" in str(error_of("check", tmp_path / "odd_pair.py"))
+    (tmp_path / "odd_raise.py").write_text("1 / 0")
+    assert "ZeroDivisionError" in str(error_of("check", tmp_path / "odd_raise.py"))
+    assert "there is no file" in str(error_of("check", tmp_path / "gone.py"))
+    for name in ("odd_single", "odd_pair"):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("project", "message"),
+    [
+        (None, "is no folder of a tokenizer's package"),
+        ("nonsense", "names no tokenizer"),
+        ("[project]\nname = 'x'\n", "it needs [project.entry-points."),
+        (
+            '[project]\n[project.entry-points."mmgen.visual_tokenizers"]\na = "b:C"\nd = "e:F"\n',
+            "names 2 tokenizers (a, d)",
+        ),
+        (
+            '[project]\n[project.entry-points."mmgen.visual_tokenizers"]\na = "odd_gone:C"\n',
+            "cannot be imported: ModuleNotFoundError",
+        ),
+        (
+            '[project]\n[project.entry-points."mmgen.visual_tokenizers"]\na = "math:pi"\n',
+            "expected a class that implements",
+        ),
+    ],
+)
+def test_check_of_a_folder_without_a_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: str | None, message: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if project is not None:
+        (tmp_path / "pyproject.toml").write_text(project)
+    error = error_of("check", tmp_path)
+    assert isinstance(error, PluginError)
+    assert message in str(error)
+
+
 def test_info_describes_the_tokenizer() -> None:
     facts = json.loads(output_of("info", "palette", "--json"))
     assert facts["codebook_sizes"] == [256]
