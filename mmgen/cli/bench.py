@@ -130,6 +130,52 @@ def bench_tokenizer(
     _show(head, rows, {"tokenizer": name, "speeds": [asdict(s) for s in speeds]}, as_json)
 
 
+@bench.command("batch")
+@_model_option
+@click.option(
+    "--direction",
+    "directions",
+    type=click.Choice(["generate", "caption"]),
+    multiple=True,
+    default=("generate", "caption"),
+    show_default=True,
+    help="What jobs do; may be repeated.",
+)
+@click.option("--rows", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@_json_option
+def bench_batch(
+    model: str | None,
+    directions: tuple[Literal["generate", "caption"], ...],
+    rows: int,
+    repeats: int,
+    as_json: bool,
+) -> None:
+    """Measure jobs beside the engine alone, beside a plain loop, and in two processes."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from mmgen.batch.bench import BatchBenchConfig, measure_batch
+
+    config = BatchBenchConfig(num_rows=rows, repeats=repeats)
+    tell = partial(click.echo, err=True)
+    found = [measure_batch(item, model, config, on_step=tell) for item in directions]
+    cells = [
+        [
+            item.direction,
+            f"{item.rows_per_second:.1f}",
+            f"{item.peak_rows_per_second:.1f}",
+            f"{item.peak_share:.2f}",
+            f"{item.loop_rows_per_second:.1f}",
+            f"{item.loop_ratio:.1f}",
+            f"{item.halves_ratio:.2f}",
+        ]
+        for item in found
+    ]
+    head = ["rows/s", "of jobs", "engine alone", "share", "one by one", "ratio", "2 processes"]
+    _show(head, cells, {"batch": [asdict(item) for item in found]}, as_json)
+
+
 @bench.command("start")
 @_model_option
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
