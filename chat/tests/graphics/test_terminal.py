@@ -17,6 +17,7 @@ SIXEL = Answers(name="foot(1.18.1)", attributes=frozenset({4, 22}))
     [
         (KITTY, TRUE, "kitty"),
         (Answers(name="ghostty 1.2.0", has_kitty=True), TRUE, "kitty"),
+        (Answers(name="kitty(0.26.5)", has_kitty=True), TRUE, "half-block"),
         # Konsole speaks kitty's protocol without placeholders.
         (
             Answers(name="Konsole 24.12", has_kitty=True, attributes=frozenset({4})),

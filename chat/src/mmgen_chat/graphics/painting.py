@@ -8,6 +8,7 @@ new one in the place of the old.
 from __future__ import annotations
 
 import itertools
+import secrets
 from abc import ABC, abstractmethod
 from functools import lru_cache
 
@@ -29,8 +30,9 @@ _RAMP = " .:-=+*#%@"
 _MAX_ENLARGED = 2
 """Half blocks per pixel of a picture, along a side; beyond it only the blocks would grow."""
 
-# Ids of 24 bits are spelled by a colour, so small ones stay clear of other programs'.
-_numbers = itertools.count(0x4D4D00)
+# A number of 24 bits is spelled by a colour. Other programs number pictures of the same terminal
+# too, mostly from 1, so this one begins somewhere far from there.
+_numbers = itertools.count(0x100000 + secrets.randbelow(0xD00000))
 
 
 def fitted(

@@ -25,7 +25,8 @@ DEFAULT_CELL = (10, 20)
 
 # Terminals that place kitty's pictures by placeholder characters, which scroll and clip as text
 # does. Others speak the protocol without them.
-_WITH_PLACEHOLDERS = re.compile(r"^(kitty|ghostty)\b", re.IGNORECASE)
+_WITH_PLACEHOLDERS = re.compile(r"^(kitty|ghostty)\b\D*([0-9]+)?\.?([0-9]+)?", re.IGNORECASE)
+_FIRST_KITTY = (0, 28)
 _WITH_ITERM2 = re.compile(r"^(iterm2|wezterm|mintty)\b", re.IGNORECASE)
 
 
@@ -84,7 +85,7 @@ def decide(
         graphics = wanted
     elif colors == "none" or not _is_unicode(environment):
         graphics = "ascii"
-    elif answers.has_kitty and _WITH_PLACEHOLDERS.match(answers.name) and colors == "truecolor":
+    elif answers.has_kitty and _has_placeholders(answers.name) and colors == "truecolor":
         graphics = "kitty"
     elif _WITH_ITERM2.match(answers.name) and not in_tmux:
         graphics = "iterm2"
@@ -97,6 +98,13 @@ def decide(
     return Terminal(
         graphics=graphics, cell=answers.cell or DEFAULT_CELL, colors=colors, in_tmux=in_tmux
     )
+
+
+def _has_placeholders(name: str) -> bool:
+    match = _WITH_PLACEHOLDERS.match(name)
+    if match is None or match[1].lower() != "kitty":
+        return match is not None
+    return (int(match[2] or 0), int(match[3] or 0)) >= _FIRST_KITTY
 
 
 def _colors(environment: Mapping[str, str]) -> Colors:
