@@ -25,7 +25,7 @@ SOURCES = sorted(
 )
 HEAVY = ("torch", "numpy", "PIL", "pyarrow", "tokenizers", "sentencepiece", "rich", "datasets")
 MAX_LINES = 400
-NEED_VLLM = [f"mmgen.generate.vllm_{name}" for name in ("engine", "launch", "logits")]
+NEED_VLLM = [f"mmgen.generate.vllm_{name}" for name in ("bench", "engine", "launch", "logits")]
 DOORS = {
     "flash_attn": {"mmgen/model/attention.py"},
     "llguidance": {"mmgen/generate/forms.py"},

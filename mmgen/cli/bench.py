@@ -86,6 +86,82 @@ def bench_generate(
         )
 
 
+@bench.command("vllm")
+@_model_option
+@click.option(
+    "--count",
+    "counts",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 16),
+    show_default=True,
+    help="Pictures at once; may be repeated.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--guidance", type=click.FloatRange(min=0), default=3.0, show_default=True)
+@click.option(
+    "--compile",
+    "compilation",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether vLLM compiles the decoder; the first start then takes a minute.",
+)
+@_json_option
+def bench_vllm(
+    model: str | None,
+    counts: tuple[int, ...],
+    repeats: int,
+    guidance: float,
+    compilation: str,
+    as_json: bool,
+) -> None:
+    """Measure guided drawing on vLLM beside transformers, and beside vLLM without guidance.
+
+    All draw in turns, with the same settings, in float32. Needs vLLM.
+    """
+    from dataclasses import asdict
+
+    from mmgen.generate.bench import GenerationBenchConfig
+    from mmgen.generate.vllm_start import installed_vllm, prepare_vllm
+
+    installed_vllm()
+    with prepare_vllm():
+        from mmgen.generate.vllm_bench import measure_vllm
+
+        config = GenerationBenchConfig(counts=counts, repeats=repeats, guidance_scale=guidance)
+        result = measure_vllm(model, config, compilation=compilation)
+    rows = [
+        [
+            str(speed.num_pictures),
+            f"{speed.seconds:.2f}",
+            f"{speed.torch_seconds:.2f}",
+            f"{speed.plain_seconds:.2f}",
+            f"{speed.raw_seconds:.2f}",
+            f"{speed.plain_ratio:.2f}",
+            f"{speed.raw_ratio:.2f}",
+            f"{speed.codes_per_second:.0f}",
+        ]
+        for speed in result.speeds
+    ]
+    head = [
+        "pictures at once",
+        "mmgen on vLLM s",
+        "mmgen on torch s",
+        "transformers s",
+        "vLLM alone s",
+        "times transformers",
+        "share of vLLM alone",
+        "codes per second",
+    ]
+    _show(head, rows, asdict(result), as_json)
+    if not as_json:
+        click.echo(
+            f"\n{result.num_parameters / 1e6:.1f}M parameters, {result.num_threads} threads; "
+            f"started in {result.start_seconds:.0f} s, {result.num_restarts} pairs restarted"
+        )
+
+
 @bench.command("tokenizer")
 @click.argument("name")
 @click.option(

@@ -30,7 +30,12 @@ __all__ = [
     "GenerationBench",
     "GenerationBenchConfig",
     "GenerationSpeed",
+    "by_engine",
+    "by_plain_loop",
+    "guided_request",
     "measure_generation",
+    "plain_model",
+    "timed",
 ]
 
 
@@ -106,8 +111,8 @@ def measure_generation(
     config = config or GenerationBenchConfig()
     checkpoint = open_checkpoint(model)
     decoder = checkpoint.load_decoder(torch.float32)
-    plain = _plain_model(checkpoint)
-    request = _request(checkpoint, decoder, config)
+    plain = plain_model(checkpoint)
+    request = guided_request(checkpoint, decoder, config)
     speeds = tuple(
         _speed(decoder, plain, request, count, config.repeats) for count in config.counts
     )
@@ -135,14 +140,16 @@ def _transformers() -> Any:
         ) from error
 
 
-def _plain_model(checkpoint: Checkpoint) -> Any:
+def plain_model(checkpoint: Checkpoint) -> Any:
+    """Return the decoder as transformers has it, in float32."""
     models = _transformers().AutoModelForCausalLM
     return models.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
 
 
-def _request(
+def guided_request(
     checkpoint: Checkpoint, decoder: Decoder, config: GenerationBenchConfig
 ) -> SpanRequest:
+    """Return the picture that is drawn, as a request to an engine."""
     session = Session(checkpoint, TorchEngine(decoder), parts="decoder")
     drawing = DrawRequest(prompt=config.prompt, seed=0, guidance_scale=config.guidance_scale)
     return session.begin(0, drawing).span
@@ -154,10 +161,10 @@ def _speed(
     requests = [replace(request, seed=seed) for seed in range(count)]
     times = []
     for _ in range(repeats + 1):
-        ours = _timed(lambda: _by_engine(decoder, requests))
-        batch = _timed(lambda: _by_plain_loop(plain, request, count))
+        ours = timed(lambda: by_engine(decoder, requests))
+        batch = timed(lambda: by_plain_loop(plain, request, count))
         # One picture takes as long as the next, so that one is enough.
-        single = batch if count == 1 else _timed(lambda: _by_plain_loop(plain, request, 1))
+        single = batch if count == 1 else timed(lambda: by_plain_loop(plain, request, 1))
         times.append((ours, batch, count * single))
     times = times[1:]
     return GenerationSpeed(
@@ -171,20 +178,21 @@ def _speed(
     )
 
 
-def _timed(action: Callable[[], object]) -> float:
+def timed(action: Callable[[], object]) -> float:
+    """Return the seconds that something takes."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
-def _by_engine(decoder: Decoder, requests: Sequence[SpanRequest]) -> int:
-    """Draw with a fresh engine, which holds no prompt yet; return the number of codes."""
+def by_engine(decoder: Decoder, requests: Sequence[SpanRequest]) -> int:
+    """Draw with a fresh torch engine, which holds no prompt yet; return the number of codes."""
     engine = TorchEngine(decoder, num_rows=max(64, 2 * len(requests)))
     return sum(len(step.ids) for step in engine.generate(requests))
 
 
 @torch.inference_mode()
-def _by_plain_loop(model: Any, request: SpanRequest, count: int) -> torch.Tensor:
+def by_plain_loop(model: Any, request: SpanRequest, count: int) -> torch.Tensor:
     """Draw `count` pictures as one batch of guided and unguided rows; return their ids."""
     assert request.unguided_ids is not None
     ids = torch.tensor([request.prompt_ids] * count + [request.unguided_ids] * count)
@@ -223,5 +231,5 @@ def _bytes_per_step(decoder: Decoder, request: SpanRequest) -> int:
 def _read_rate(num_bytes: int, repeats: int) -> float:
     """Return bytes per second of reading a block of memory of this size again and again."""
     block = torch.ones(max(1, num_bytes // 4))
-    times = [_timed(block.sum) for _ in range(4 * repeats + 1)]
+    times = [timed(block.sum) for _ in range(4 * repeats + 1)]
     return num_bytes / median(times[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from vllm import EngineArgs
@@ -21,8 +21,16 @@ from mmgen.generate.vllm_logits import GuidedChoice
 __all__ = ["launch"]
 
 
-def launch(checkpoint: Checkpoint, config: VllmEngineConfig) -> tuple[LLMEngine, Capacity]:
+def launch(
+    checkpoint: Checkpoint,
+    config: VllmEngineConfig,
+    *,
+    processors: Sequence[type] = (GuidedChoice,),
+) -> tuple[LLMEngine, Capacity]:
     """Start vLLM on a checkpoint's decoder; return it and what it can do.
+
+    Args:
+        processors: logits processors; without ours, vLLM serves plain requests only.
 
     Raises:
         EngineError: it does not start.
@@ -50,7 +58,7 @@ def launch(checkpoint: Checkpoint, config: VllmEngineConfig) -> tuple[LLMEngine,
         enforce_eager=compilation == "off",
         tensor_parallel_size=config.tensor_parallel_size,
         distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
-        logits_processors=[GuidedChoice],
+        logits_processors=list(processors),
         disable_log_stats=True,
         use_tqdm_on_load=False,
     )

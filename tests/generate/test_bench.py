@@ -10,8 +10,8 @@ from mmgen.checkpoint import open_checkpoint
 from mmgen.errors import SettingsError
 from mmgen.generate.bench import (
     GenerationBenchConfig,
-    _by_plain_loop,
-    _plain_model,
+    by_plain_loop,
+    plain_model,
     measure_generation,
 )
 from mmgen.generate.engine import SamplingParams
@@ -25,17 +25,17 @@ def test_the_plain_loop_draws_what_the_engine_draws(session: Session, model_path
     request = replace(request, sampling=SamplingParams(top_k=1))
     engine = TorchEngine(open_checkpoint(model_path).load_decoder())
     ours = [id_ for step in engine.generate([request]) for id_ in step.ids]
-    theirs = _by_plain_loop(_plain_model(open_checkpoint(model_path)), request, 2)
+    theirs = by_plain_loop(plain_model(open_checkpoint(model_path)), request, 2)
     assert theirs.tolist() == [ours, ours]
 
 
 def test_the_plain_loop_keeps_to_top_p(session: Session, model_path: Path) -> None:
     request = session.begin(0, DrawRequest(prompt="a red fox", seed=0)).span
     narrow = replace(request, sampling=SamplingParams(top_p=1e-6))
-    model = _plain_model(open_checkpoint(model_path))
-    greedy = _by_plain_loop(model, replace(request, sampling=SamplingParams(top_k=1)), 1)
-    assert torch.equal(_by_plain_loop(model, narrow, 1), greedy)
-    assert not torch.equal(_by_plain_loop(model, request, 1), greedy)
+    model = plain_model(open_checkpoint(model_path))
+    greedy = by_plain_loop(model, replace(request, sampling=SamplingParams(top_k=1)), 1)
+    assert torch.equal(by_plain_loop(model, narrow, 1), greedy)
+    assert not torch.equal(by_plain_loop(model, request, 1), greedy)
 
 
 def test_all_figures_are_measured(model_path: Path) -> None:
