@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from mmgen.cli.bench_serve import bench_serve
 from mmgen.errors import SettingsError
 
 __all__ = ["bench"]
@@ -29,6 +30,9 @@ def bench() -> None:
 
     Run these on a machine that does nothing else.
     """
+
+
+bench.add_command(bench_serve)
 
 
 @bench.command("generate")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -240,6 +240,14 @@ class AbstractEngine(ABC):
     def takes_rules(self) -> bool:
         """Whether requests may have rules; sessions refuse such requests where they may not."""
         return False
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the engine counts of itself, by name; may be read from other threads.
+
+        `num_waiting` and `num_running` tell of requests now, all others of what has been so far.
+        """
+        return {}
 
     @abstractmethod
     def submit(self, request: SpanRequest) -> int:

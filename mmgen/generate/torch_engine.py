@@ -9,7 +9,7 @@ runs the decoder once over the rest; waiting requests are admitted as rows becom
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -146,6 +146,10 @@ class TorchEngine(AbstractEngine):
     @property
     def takes_rules(self) -> bool:
         return True
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {"num_waiting": len(self._waiting), "num_running": len(self._batch.running)}
 
     def submit(self, request: SpanRequest) -> int:
         check_request(

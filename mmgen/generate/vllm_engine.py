@@ -9,7 +9,8 @@ to the ids they share, and handed over again with these as part of the prompt.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from vllm import SamplingParams as VllmSamplingParams
@@ -134,6 +135,10 @@ class VllmEngine(AbstractEngine):
     def stats(self) -> VllmStats:
         """Counts since the start, or since `reset_stats`."""
         return replace(self._stats, num_waiting=len(self._waiting), num_running=len(self._flights))
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return asdict(self.stats)
 
     def reset_stats(self) -> None:
         """Count from zero again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -208,7 +209,9 @@ def _serving(model: str | None, config: ServeBenchConfig) -> Iterator[str]:
     most = str(max(*config.clients, 10))
     words = [sys.executable, "-m", "mmgen", "serve", *([model] if model else [])]
     words += ["--port", "0", "--engine", config.engine, "--max-turns", most]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    # A key that is meant for another server would keep this client out.
+    variables = {name: value for name, value in os.environ.items() if name != "MMGEN_API_KEY"}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=variables)
     try:
         yield _address(process)
     finally:

@@ -104,11 +104,11 @@ def at_most(value: int | None, most: int, default: int, param: str) -> int:
 
 
 def refuse_negative_prompt(text: str | None) -> None:
-    """Refuse a negative prompt: the stream that guidance leads away from knows no words."""
+    """Refuse a negative prompt where it has no meaning."""
     if text:
         raise Refusal(
-            "negative_prompt is not supported: guidance leads away from a blank condition, which "
-            "these models are trained with, and not from words; say in the prompt what is wanted",
+            "negative_prompt is for pictures that are drawn from words alone; leave it out here or "
+            "use /v1/images/generations",
             param="negative_prompt",
             code="unsupported_parameter",
         )

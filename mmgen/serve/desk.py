@@ -58,7 +58,7 @@ class Desk:
     def __init__(self, service: Service, config: ServerConfig, fetcher: Fetcher) -> None:
         self.service = service
         self.config = config
-        self.metrics = Metrics()
+        self.metrics = Metrics(service.session.engine)
         self.admission = Admission(config.limits.max_turns)
         self.previews = PreviewDecoder(self.metrics)
         self.reader = PictureReader(config.limits, fetcher)

@@ -36,6 +36,8 @@ def draw_requests(
     return [
         DrawRequest(
             prompt=body.prompt,
+            # Forms of clients send an empty one for none.
+            negative_prompt=body.negative_prompt or None,
             seed=seed + number,
             guidance_scale=body.guidance_scale,
             sampling=sampling,
@@ -53,6 +55,7 @@ def edit_requests(
     limits: Limits,
 ) -> list[ChatRequest]:
     """Return one request per picture, drawn after pictures and words that follow them."""
+    refuse_negative_prompt(body.negative_prompt)
     n, seed = _checked(body, limits)
     name = body.tokenizer or defaults.tokenizer
     images = [Image(picture=picture, tokenizer=name) for picture in pictures]
@@ -98,7 +101,6 @@ def num_previews(partial_images: int | None, stream: bool | None, limits: Limits
 def _checked(body: DrawingBody, limits: Limits) -> tuple[int, int]:
     """Refuse what cannot be done; return the number of pictures and the first seed."""
     check_neutral(body)
-    refuse_negative_prompt(body.negative_prompt)
     try:
         check_prompt(body.prompt)
     except SettingsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from prometheus_client import (
@@ -11,10 +12,16 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from mmgen.generate.engine import AbstractEngine
 from mmgen.generate.events import Usage
 
 __all__ = ["Metrics"]
+
+_NOW = ("num_waiting", "num_running")
+"""Counters of an engine that also fall."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -24,9 +31,14 @@ class Metrics:
 
     CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-    def __init__(self) -> None:
-        """Start at zero, in a registry of its own."""
+    def __init__(self, engine: AbstractEngine) -> None:
+        """Start at zero, in a registry of its own.
+
+        Args:
+            engine: tells what it counts of itself, as `mmgen_engine_*`.
+        """
         self.registry = registry = CollectorRegistry()
+        registry.register(_EngineCounters(engine))
         self._requests = Counter(
             "mmgen_requests", "Requests by route and HTTP status.", ["route", "status"],
             registry=registry,
@@ -118,3 +130,22 @@ class Metrics:
     def first_preview(self, seconds: float) -> None:
         """Note the time to a turn's first preview."""
         self._first_preview.observe(seconds)
+
+
+class _EngineCounters(Collector):
+    """What an engine counts, looked up whenever somebody asks."""
+
+    def __init__(self, engine: AbstractEngine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        for name, value in self._engine.counters.items():
+            label, words = name.removeprefix("num_"), name.removeprefix("num_").replace("_", " ")
+            if name in _NOW:
+                yield GaugeMetricFamily(
+                    f"mmgen_engine_{label}", f"Engine: {words} requests.", value=value
+                )
+            else:
+                yield CounterMetricFamily(
+                    f"mmgen_engine_{label}", f"Engine: {words} so far.", value=value
+                )

@@ -74,6 +74,17 @@ def test_a_drawing_says_what_was_applied(server: RunningServer) -> None:
     assert usage["total_tokens"] == usage["input_tokens"] + 32
 
 
+def test_a_negative_prompt_has_an_effect_and_is_told(server: RunningServer) -> None:
+    plain = server.draw(seed=3).json()["data"][0]
+    (drawn,) = server.draw(seed=3, negative_prompt="a circle").json()["data"]
+    assert plain["mmgen"]["negative_prompt"] is None
+    assert drawn["mmgen"]["negative_prompt"] == "a circle"
+    assert drawn["b64_json"] != plain["b64_json"]
+    assert (
+        server.draw(seed=3, negative_prompt="").json()["data"][0]["b64_json"] == plain["b64_json"]
+    )
+
+
 def test_a_random_seed_is_told_and_repeats(server: RunningServer) -> None:
     first = server.draw().json()["data"][0]
     again = server.draw(seed=first["mmgen"]["seed"]).json()["data"][0]
@@ -328,6 +339,7 @@ def test_metrics_count(start_server: StartServer) -> None:
     assert float(found[f'mmgen_requests_total{{{route},status="400"}}']) == 1
     previews = sum(float(value) for name, value in found.items() if "mmgen_previews_total" in name)
     assert previews == 2
+    assert float(found["mmgen_engine_waiting"]) == float(found["mmgen_engine_running"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -348,7 +360,18 @@ def test_metrics_count(start_server: StartServer) -> None:
         ("images/generations", {"prompt": "a", "guidance_scale": -1}, None, "guidance must be"),
         ("images/generations", {"prompt": "a", "temperature": -1}, None, "temperature must be"),
         ("images/generations", {"prompt": "a", "quality": "high"}, "quality", "not supported"),
-        ("images/generations", {"prompt": "a", "negative_prompt": "b"}, "negative_prompt", "blank"),
+        (
+            "images/generations",
+            {"prompt": "a", "negative_prompt": "b", "guidance_scale": 1},
+            None,
+            "takes effect through guidance",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "a"}], "negative_prompt": "b"},
+            "negative_prompt",
+            "/v1/images/generations",
+        ),
         ("images/generations", {"prompt": "a", "stil": "b"}, "stil", "not a field"),
         ("images/generations", {"prompt": "a", "response_format": "url"}, "response_format", "b64"),
         ("images/generations", {"prompt": "a", "partial_images": 1}, "partial_images", "stream"),
@@ -450,6 +473,7 @@ def test_edits_refuse_what_they_cannot_use(server: RunningServer) -> None:
         return error_of(server.client.post("/v1/images/edits", data=data, files=chosen))
 
     assert edit({})["param"] == "prompt"
+    assert edit({"prompt": "a", "negative_prompt": "b"})["param"] == "negative_prompt"
     assert edit({"prompt": "a", "n": "many"})["param"] == "n"
     assert edit({"prompt": "a", "stil": "b"})["param"] == "stil"
     assert edit({"prompt": "a"}, {"picture": ("a.png", png())})["param"] == "picture"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from mmgen.cli.app import cli
-from mmgen.errors import EngineError, MmgenError, SettingsError
+from mmgen.errors import EngineError, SettingsError
 from mmgen.serve.bench import ServeBenchConfig, measure_serving
 
 
@@ -38,7 +40,6 @@ def test_bad_settings_are_refused() -> None:
 def test_a_server_that_does_not_start_is_told(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MMGEN_API_KEY", " ")
-    with pytest.raises(MmgenError, match="the server did not start: .*API key is empty") as error:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(EngineError, match="the server did not start: it said nothing"):
         measure_serving(str(tiny_checkpoint))
-    assert isinstance(error.value, EngineError)
