@@ -19,6 +19,7 @@ from mmgen_chat.completing import Candidate
 from mmgen_chat.conversation import Conversation
 from mmgen_chat.errors import StoreError
 from mmgen_chat.graphics import GRAPHICS, Graphics, Terminal
+from mmgen_chat.graphics.probe import cell_size
 from mmgen_chat.keeping import Keeper
 from mmgen_chat.messages import Trouble
 from mmgen_chat.picture_files import carry_out
@@ -30,7 +31,7 @@ from mmgen_chat.screens.viewer_screen import ViewerScreen
 from mmgen_chat.settings import Settings
 from mmgen_chat.store import KeptPicture, Store
 from mmgen_chat.themes import THEMES
-from mmgen_chat.widgets.picture_view import Surface
+from mmgen_chat.widgets.picture_view import PictureView, Surface
 
 __all__ = ["ACTIONS", "ChatApp", "MakeBackend"]
 
@@ -130,6 +131,14 @@ class ChatApp(App[None]):
         """Show pictures in another way from now on."""
         self.surface.terminal = replace(self.surface.terminal, graphics=graphics)
         self.chat.turns.change_terminal()
+
+    def on_resize(self) -> None:
+        """Take note of cells that have another size since the letters have."""
+        cell = None if self.is_headless else cell_size()
+        if cell is not None and cell != self.surface.terminal.cell:
+            self.surface.terminal = replace(self.surface.terminal, cell=cell)
+            for view in self.screen.query(PictureView):
+                view.change_terminal()
 
     def choices(self) -> Mapping[str, Sequence[Candidate]]:
         """Return what there is for each kind of a command's argument."""

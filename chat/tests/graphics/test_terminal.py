@@ -9,7 +9,7 @@ from mmgen_chat.graphics.terminal import Answers, decide
 
 TRUE = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "en_GB.UTF-8"}
 KITTY = Answers(name="kitty(0.40.1)", has_kitty=True, cell=(9, 18))
-SIXEL = Answers(name="foot(1.18.1)", attributes=frozenset({4, 22}))
+SIXEL = Answers(name="foot(1.18.1)", attributes=frozenset({4, 22}), cell=(9, 18))
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,15 @@ SIXEL = Answers(name="foot(1.18.1)", attributes=frozenset({4, 22}))
         (Answers(name="kitty(0.26.5)", has_kitty=True), TRUE, "half-block"),
         # Konsole speaks kitty's protocol without placeholders.
         (
-            Answers(name="Konsole 24.12", has_kitty=True, attributes=frozenset({4})),
+            Answers(name="Konsole 24.12", has_kitty=True, attributes=frozenset({4}), cell=(8, 16)),
             TRUE,
             "sixel",
         ),
         (Answers(name="WezTerm 2025", has_kitty=True, attributes=frozenset({4})), TRUE, "iterm2"),
         (Answers(name="iTerm2 3.5.0"), TRUE, "iterm2"),
         (SIXEL, TRUE, "sixel"),
+        # Without the size of a cell nobody knows how many pixels fit.
+        (Answers(name="XTerm(379)", attributes=frozenset({4})), TRUE, "half-block"),
         (Answers(), TRUE, "half-block"),
         # The number of a picture is spelled by 24 bits of colour.
         (KITTY, {"TERM": "xterm-kitty", "LANG": "C.UTF-8"}, "half-block"),

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import re
 import select
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mmgen_chat.graphics.escapes import through_tmux
 from mmgen_chat.graphics.terminal import Answers, Graphics, Terminal, decide
 
-__all__ = ["ask", "detect", "read_answers"]
+__all__ = ["ask", "cell_size", "detect", "read_answers"]
 
 _KITTY_QUESTION = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
 _NAME_QUESTION = "\x1b[>0q"
@@ -35,6 +37,25 @@ def detect(environment: Mapping[str, str], *, wanted: Graphics | None = None) ->
         answers = ask(in_tmux=in_tmux)
     passes = in_tmux and _tmux_passes_through()
     return decide(answers, environment, wanted=wanted, passes_through=passes)
+
+
+def cell_size() -> tuple[int, int] | None:
+    """Return width and height of a character cell in pixels as the system knows them, if it does.
+
+    Works at any time, since nothing is asked of the terminal.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+    import termios
+
+    try:
+        packed = fcntl.ioctl(sys.__stdout__ or 1, termios.TIOCGWINSZ, bytes(8))
+    except (OSError, ValueError):
+        return None
+    rows, columns, width, height = struct.unpack("HHHH", packed)
+    cell = (width // columns, height // rows) if rows and columns else (0, 0)
+    return cell if min(cell) > 1 else None
 
 
 def ask(*, in_tmux: bool = False) -> Answers:
@@ -58,7 +79,8 @@ def ask(*, in_tmux: bool = False) -> Answers:
             reply += _reply(descriptor, 0.15)
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
-    return read_answers(reply)
+    answers = read_answers(reply)
+    return replace(answers, cell=cell_size() or answers.cell)
 
 
 def read_answers(reply: str) -> Answers:

@@ -89,15 +89,18 @@ def decide(
         graphics = "kitty"
     elif _WITH_ITERM2.match(answers.name) and not in_tmux:
         graphics = "iterm2"
-    elif 4 in answers.attributes:
-        graphics = "sixel"
     else:
-        graphics = "half-block"
+        graphics = _without_protocol(answers)
     if wanted is None and in_tmux and graphics == "kitty" and not passes_through:
-        graphics = "sixel" if 4 in answers.attributes else "half-block"
+        graphics = _without_protocol(answers)
     return Terminal(
         graphics=graphics, cell=answers.cell or DEFAULT_CELL, colors=colors, in_tmux=in_tmux
     )
+
+
+def _without_protocol(answers: Answers) -> Graphics:
+    # Sixels are pixels: without the size of a cell they would cover what is beside them.
+    return "sixel" if 4 in answers.attributes and answers.cell is not None else "half-block"
 
 
 def _has_placeholders(name: str) -> bool:
