@@ -27,15 +27,15 @@ def terminal(graphics: Graphics, cell: tuple[int, int] = (8, 16)) -> Terminal:
     return Terminal(graphics=graphics, cell=cell)
 
 
-def unsixel(data: str) -> npt.NDArray[np.int64]:
-    """Return the pixels of a sixel string as 0..100 per channel; unset ones are -1."""
-    match = re.fullmatch(r'\x1bP[0-9;]*q"1;1;(\d+);(\d+)(.*)\x1b\\', data, re.DOTALL)
+def unsixel(data: str, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return the pixels of a sixel string of a size as 0..100 per channel; unset ones are -1."""
+    match = re.fullmatch(r"\x1bP[0-9;]*q(.*)\x1b\\", data, re.DOTALL)
     assert match is not None
-    width, height = int(match[1]), int(match[2])
-    pixels = np.full((height + 6, width, 3), -1)
+    width, height = size
+    pixels = np.full((height + 6, width + 1, 3), -1)
     table: dict[int, tuple[int, ...]] = {}
     color = x = top = 0
-    for token in re.findall(r"#\d+(?:;\d+)*|!\d+.|[$-]|[?-~]", match[3]):
+    for token in re.findall(r"#\d+(?:;\d+)*|!\d+.|[$-]|[?-~]", match[1]):
         if token[0] == "#":
             color, *rest = map(int, token[1:].split(";"))
             if rest:
@@ -52,29 +52,29 @@ def unsixel(data: str) -> npt.NDArray[np.int64]:
                 if bits >> row & 1:
                     pixels[top + row, x : x + count] = table[color]
             x += count
-    assert (pixels[height:] == -1).all()
-    return pixels[:height]
+    assert (pixels[height:] == -1).all() and (pixels[:, width:] == -1).all()
+    return pixels[:height, :width]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (17, 13), (40, 6), (5, 7)])
 def test_a_sixel_string_is_the_picture_pixel_for_pixel(size: tuple[int, int]) -> None:
     image = picture(*size)
     expected = (np.asarray(image).astype(int) * 100 + 127) // 255
-    assert np.array_equal(unsixel(sixel(image)), expected)
+    assert np.array_equal(unsixel(sixel(image), size), expected)
 
 
 def test_a_photograph_in_sixels_is_near_the_picture() -> None:
     ramp = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
     image = Image.fromarray(np.stack([ramp, ramp.T, 255 - ramp], axis=-1))
-    error = np.abs(unsixel(sixel(image)) * 2.55 - np.asarray(image))
+    error = np.abs(unsixel(sixel(image), (64, 64)) * 2.55 - np.asarray(image))
     assert error.mean() < 6
 
 
 def test_part_of_a_picture_is_laid_over_where_only_part_is_seen() -> None:
     painting = paint(picture(), terminal("sixel"), 8, 4)
-    whole = unsixel(painting.overlay(Region(0, 0, 8, 4)))
-    part = unsixel(painting.overlay(Region(0, 1, 8, 2)))
-    assert whole.shape == (64, 64, 3) and part.shape == (32, 64, 3)
+    whole = unsixel(painting.overlay(Region(0, 0, 8, 4)), (64, 64))
+    part = unsixel(painting.overlay(Region(0, 1, 8, 2)), (64, 32))
+    assert whole.min() >= 0 and part.min() >= 0
     assert np.abs(part - whole[16:48]).max() <= 2
 
 

@@ -17,12 +17,12 @@ def sixel(image: Image.Image) -> str:
     few = image.convert("RGB").quantize(MAX_COLORS, method=Image.Quantize.MEDIANCUT)
     pixels = np.asarray(few)
     table = np.asarray(few.getpalette() or [], dtype=np.int64).reshape(-1, 3)
-    height, width = pixels.shape
-    parts = [f'\x1bP0;1;0q"1;1;{width};{height}']
+    # Without saying the size first: some terminals would clear as much before painting anything.
+    parts = ["\x1bP0;1;0q"]
     for color in np.unique(pixels).tolist():
         red, green, blue = (table[color] * 100 + 127) // 255
         parts.append(f"#{color};2;{red};{green};{blue}")
-    for top in range(0, height, 6):
+    for top in range(0, len(pixels), 6):
         parts.append(_band(pixels[top : top + 6]))
     parts.append("\x1b\\")
     return "".join(parts)
