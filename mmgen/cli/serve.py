@@ -10,12 +10,14 @@ import click
 
 from mmgen.cli.engines import engine_option, open_engine
 from mmgen.errors import PluginError
+from mmgen.serve.settings import Limits
 
 if TYPE_CHECKING:
     from mmgen.generate.engines import EngineName
 
 __all__ = ["serve"]
 
+LIMITS = Limits()
 EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 
 
@@ -45,11 +47,42 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
     metavar="HOST",
     help="Fetch pictures from this host; may be repeated.  [default: fetch nothing]",
 )
-@click.option("--max-turns", type=int, help="Answers and pictures in the works at once.")
-@click.option("--max-n", type=int, help="Answers or pictures of one request.")
-@click.option("--max-tokens", type=int, help="Text tokens of one answer.")
-@click.option("--max-body", type=int, metavar="BYTES", help="Largest body of a request.")
-@click.option("--max-pixels", type=int, help="Largest picture that is read.")
+@click.option(
+    "--max-turns",
+    type=int,
+    default=LIMITS.max_turns,
+    show_default=True,
+    help="Answers and pictures in the works at once.",
+)
+@click.option(
+    "--max-n",
+    type=int,
+    default=LIMITS.max_n,
+    show_default=True,
+    help="Answers or pictures of one request.",
+)
+@click.option(
+    "--max-tokens",
+    type=int,
+    default=LIMITS.max_tokens,
+    show_default=True,
+    help="Text tokens of one answer.",
+)
+@click.option(
+    "--max-body",
+    type=int,
+    metavar="BYTES",
+    default=LIMITS.max_body_bytes,
+    show_default=True,
+    help="Largest body of a request.",
+)
+@click.option(
+    "--max-pixels",
+    type=int,
+    default=LIMITS.max_pixels,
+    show_default=True,
+    help="Largest picture that is read.",
+)
 @click.option(
     "--rows",
     type=int,
@@ -74,11 +107,11 @@ def serve(
     api_key: str | None,
     model_name: str | None,
     url_hosts: tuple[str, ...],
-    max_turns: int | None,
-    max_n: int | None,
-    max_tokens: int | None,
-    max_body: int | None,
-    max_pixels: int | None,
+    max_turns: int,
+    max_n: int,
+    max_tokens: int,
+    max_body: int,
+    max_pixels: int,
     rows: int,
     device: str,
     shutdown_seconds: int,
@@ -91,16 +124,15 @@ def serve(
     check_extra()
     from mmgen.checkpoint import DEFAULT_MODEL
     from mmgen.serve.server import address_of, bind, serve_session
-    from mmgen.serve.settings import Limits, ServerConfig
+    from mmgen.serve.settings import ServerConfig
 
-    asked = {
-        "max_turns": max_turns,
-        "max_n": max_n,
-        "max_tokens": max_tokens,
-        "max_body_bytes": max_body,
-        "max_pixels": max_pixels,
-    }
-    limits = Limits(**{name: value for name, value in asked.items() if value is not None})
+    limits = Limits(
+        max_turns=max_turns,
+        max_n=max_n,
+        max_tokens=max_tokens,
+        max_body_bytes=max_body,
+        max_pixels=max_pixels,
+    )
     config = ServerConfig(
         model_name=model_name or Path(model or DEFAULT_MODEL).resolve().name,
         api_key=api_key,
