@@ -120,7 +120,7 @@ class Job:
             task=self.task.name,
             source=self.survey.content(),
             settings=settings,
-            model=model_content(self.checkpoint),
+            model={**model_content(self.checkpoint), **self.backend.description},
             part=f"{config.part.index}/{config.part.count}",
         )
 

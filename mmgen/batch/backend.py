@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,11 @@ class AbstractBackend(ABC):
         """Requests to have under way at once, so that it is never idle."""
 
     @property
+    def description(self) -> Mapping[str, Any]:
+        """What of it may decide results, as JSON values."""
+        return {}
+
+    @property
     @abstractmethod
     def num_unfinished(self) -> int:
         """Requests that were started and have no outcome."""
@@ -84,13 +90,21 @@ class _Open:
 class SessionBackend(AbstractBackend):
     """Answers with a session's engine in this process."""
 
-    def __init__(self, session: Session, *, capacity: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        capacity: int,
+        description: Mapping[str, Any] | None = None,
+    ) -> None:
         """Take a session that nobody else uses.
 
         Args:
             capacity: requests to have under way; the engine's rows, so that it is full.
+            description: what of the engine may decide results, such as where it runs.
         """
         self.session = session
+        self._description = dict(description or {})
         self._capacity = capacity
         self._open: dict[int, _Open] = {}
         self._num_ids = 0
@@ -98,6 +112,10 @@ class SessionBackend(AbstractBackend):
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self._description
 
     @property
     def num_unfinished(self) -> int:

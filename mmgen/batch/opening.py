@@ -9,8 +9,7 @@ import torch
 from mmgen.batch.backend import SessionBackend
 from mmgen.checkpoint import open_checkpoint
 from mmgen.errors import SettingsError
-from mmgen.generate.session import Session
-from mmgen.generate.torch_engine import TorchEngine
+from mmgen.generate.engines import EngineName, open_engine_session
 from mmgen.model import DecoderConfig
 from mmgen.visual_tokenizer import Parts
 
@@ -31,6 +30,7 @@ def open_backend(
     rows_per_request: int,
     device: str = "cpu",
     num_rows: int | None = None,
+    engine: EngineName = "torch",
 ) -> SessionBackend:
     """Open a session for batches.
 
@@ -39,17 +39,24 @@ def open_backend(
         parts: halves of the visual tokenizers to load.
         rows_per_request: rows of the engine that a request takes: two for a guided picture.
         num_rows: rows of the engine; without it, as many as pay and fit.
+        engine: what runs the decoder; vLLM measures the memory that is free by itself.
     """
-    checkpoint = open_checkpoint(model)
-    if num_rows is None:
-        num_rows = rows_that_fit(checkpoint.config, device)
+    if num_rows is None and engine == "torch":
+        num_rows = rows_that_fit(open_checkpoint(model).config, device)
+    num_rows = num_rows or _MOST_ROWS["cpu"]
     if num_rows < rows_per_request:
         raise SettingsError(
             f"the engine needs {rows_per_request} rows or more for one request, got {num_rows}"
         )
-    engine = TorchEngine(checkpoint.load_decoder(device=device), num_rows=max(num_rows, 2))
-    session = Session(checkpoint, engine, parts=parts)
-    return SessionBackend(session, capacity=num_rows // rows_per_request + _NUM_WAITING)
+    session = open_engine_session(
+        engine, model, parts=parts, num_rows=max(num_rows, 2), device=device
+    )
+    return SessionBackend(
+        session,
+        capacity=num_rows // rows_per_request + _NUM_WAITING,
+        # Processors and number formats round differently, and an id may fall differently then.
+        description={"engine": engine, "device": torch.device(device).type},
+    )
 
 
 def rows_that_fit(config: DecoderConfig, device: str) -> int:
