@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmgen.cli.batch_controls import (
+    caption_controls,
+    caption_options,
+    expanding,
+    filtering,
+    generate_options,
+)
 from mmgen.cli.batch_openai import run_file
+from mmgen.cli.engines import engine_option
 from mmgen.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -68,6 +76,7 @@ def _job_options(command: Command) -> Command:
             default="0/1",
             help="Do one of N equal parts; each has a directory of its own in JOB_DIR.",
         ),
+        engine_option,
         click.option("--engine-rows", type=int, help="Rows of the engine.  [default: by memory]"),
         click.option(
             "--workers", type=int, default=2, show_default=True, help="Threads for files."
@@ -118,6 +127,7 @@ def _forms_option(
     help="Format of pictures.",
 )
 @click.option("--quality", type=int, help="Of JPEG, or of WebP with loss: 1 to 100.")
+@generate_options
 @_job_options
 @click.pass_context
 def generate(
@@ -136,13 +146,14 @@ def generate(
 
     INPUT is a file of prompts: text, CSV, TSV, JSON, JSON lines, Parquet, WebDataset or a data set
     saved on disk; a URL; a pattern; or - for standard input. Rows may have an id and their own
-    seed, size, guidance, temperature, top_k, top_p and tokenizer.
+    seed, size, guidance, negative, n, temperature, top_k, top_p and tokenizer.
     """
     from mmgen.batch.readers import FieldNames
     from mmgen.batch.tasks.generate import GenerateSettings, GenerateTask
     from mmgen.batch.tasks.sampling import SamplingSettings
     from mmgen.cli.batch_run import Command, run
     from mmgen.generate.provenance import parse_size
+    from mmgen.generate.scoring import scorer_of
 
     settings = GenerateSettings(
         seed=job["seed"],
@@ -152,6 +163,9 @@ def generate(
         sampling=SamplingSettings(
             temperature=job["temperature"], top_k=job["top_k"], top_p=job["top_p"]
         ),
+        template=job.pop("template"),
+        negative=job.pop("negative"),
+        tries=job.pop("tries"),
         picture_format=picture_format,  # type: ignore[arg-type]
         quality=quality,
     )
@@ -162,7 +176,10 @@ def generate(
         check=settings.request,
         parts="decoder",
         rows_per_request=2,
-        make_task=lambda session, model: GenerateTask(settings, session.checkpoint, model=model),
+        make_task=lambda session, model: GenerateTask(
+            settings, session.checkpoint, model=model, scorer=scorer_of(session)
+        ),
+        adapt=expanding(job),
         forms=forms or ("files",),
         options=job,
     )
@@ -190,6 +207,7 @@ def generate(
     show_default=True,
     help="What to do where a sidecar exists.",
 )
+@caption_options
 @_job_options
 @click.pass_context
 def caption(
@@ -218,6 +236,7 @@ def caption(
     from mmgen.batch.tasks.sampling import SamplingSettings
     from mmgen.batch.writers import SidecarRules
     from mmgen.cli.batch_run import Command, run
+    from mmgen.generate.scoring import scorer_of
 
     if "sidecar" not in forms and (captions_in is not None or existing != "refuse"):
         raise SettingsError("--captions-in and --existing are about sidecars; add --to sidecar")
@@ -229,6 +248,7 @@ def caption(
         sampling=SamplingSettings(
             temperature=job["temperature"], top_k=job["top_k"], top_p=job["top_p"]
         ),
+        controls=caption_controls(job),
     )
     command = Command(
         source=source,
@@ -242,7 +262,9 @@ def caption(
             session.checkpoint,
             session.codec,
             keep_pictures=bool({"parquet", "webdataset"} & set(forms)),
+            scorer=scorer_of(session),
         ),
+        adapt=filtering(job),
         forms=forms,
         sidecars=SidecarRules(
             folder=captions_in,

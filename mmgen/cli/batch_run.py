@@ -37,6 +37,10 @@ __all__ = ["Command", "check_places", "report", "run", "shown_progress", "survey
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def _as_it_is(reader: AbstractReader) -> AbstractReader:
+    return reader
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What a user asked for."""
@@ -52,6 +56,8 @@ class Command:
     """Rows of the engine that one request takes."""
     forms: Sequence[str]
     sidecars: SidecarRules = field(default_factory=SidecarRules)
+    adapt: Callable[[AbstractReader], AbstractReader] = _as_it_is
+    """Leaves rows out, or makes several of one."""
     options: dict[str, Any]
     """Those that all batch commands share."""
 
@@ -84,6 +90,7 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
         kind=options["kind"],
         split=options["split"],
     )
+    reader = command.adapt(reader)
     found = surveyed(reader, command.check)
     if not options["dry_run"]:
         directory.make()
@@ -93,6 +100,7 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
         rows_per_request=command.rows_per_request,
         device=options["device"],
         num_rows=options["engine_rows"],
+        engine=options["engine"],
     )
     session = backend.session
     job = Job(

@@ -17,11 +17,13 @@ from mmgen.checkpoint import Checkpoint
 from mmgen.document import Document, DocumentCodec, Image, Text, Turn
 from mmgen.errors import SettingsError
 from mmgen.generate.requests import check_prompt
+from mmgen.generate.session import Session
+from mmgen.generate.torch_engine import TorchEngine
 from mmgen.model import Decoder
 from mmgen.pictures import PictureSource
 from mmgen.visual_tokenizer import Codes
 
-__all__ = ["ScoreRequest", "Scorer", "TextScore", "log_likelihoods"]
+__all__ = ["ScoreRequest", "Scorer", "TextScore", "log_likelihoods", "scorer_of"]
 
 MAX_LOGITS = 1 << 24
 """Most scores held at once; as 32-bit floats these are 64 MiB."""
@@ -131,6 +133,14 @@ class Scorer:
             TextScore(tuple(answer), tuple(values))
             for (_, answer), values in zip(pairs, scored, strict=True)
         ]
+
+
+def scorer_of(session: Session) -> Scorer | None:
+    """Return a scorer with a session's decoder, or None if its engine keeps that to itself."""
+    engine = session.engine
+    if not isinstance(engine, TorchEngine):
+        return None
+    return Scorer(session.checkpoint, session.codec, engine.decoder)
 
 
 @torch.inference_mode()

@@ -98,11 +98,20 @@ class Words:
         self.is_used = np.array([bool(piece) for piece in self.pieces])
         # Words that begin in a piece, if a word is open where it starts, and if none is.
         self.starts_inside = np.array([_num_starts(piece, True) for piece in self.pieces])
+        self._never: dict[tuple[bytes, ...], npt.NDArray[np.bool_]] = {}
         self.starts_outside = np.array([_num_starts(piece, False) for piece in self.pieces])
 
     def rule(self, settings: WordSettings, prefix: str = "") -> WordRule:
         """Return the rule for an answer, whose words may begin in a prefix it is given."""
         return WordRule(self, settings, prefix)
+
+    def with_inside(self, phrases: tuple[bytes, ...]) -> npt.NDArray[np.bool_]:
+        """Return which ids have one of some phrases inside, from the start of a word on."""
+        if phrases not in self._never:
+            self._never[phrases] = np.array(
+                [any(_starts_in(piece, item) for item in phrases) for piece in self.pieces]
+            )
+        return self._never[phrases]
 
     def beginning_with(self, text: bytes) -> npt.NDArray[np.int64]:
         """Return the ids whose pieces begin with some bytes."""
@@ -121,10 +130,7 @@ class WordRule(AbstractRule):
         self.prefix = _plain(prefix)
         self.avoid = tuple(map(_plain, settings.avoid))
         self.include = tuple(map(_plain, settings.include))
-        # Pieces in which a phrase stands from the start of an inner word on.
-        self.never = np.array(
-            [any(_starts_in(piece, item) for item in self.avoid) for piece in words.pieces]
-        )
+        self.never = words.with_inside(self.avoid)
 
     def begin(self) -> AbstractRuleState:
         return _WordState(self)

@@ -20,6 +20,8 @@ from mmgen.batch.tasks import AbstractTask
 from mmgen.batch.tasks.caption import CaptionSettings, CaptionTask
 from mmgen.batch.tasks.generate import GenerateSettings, GenerateTask
 from mmgen.batch.writers import OutputForm
+from mmgen.generate.scoring import scorer_of
+from mmgen.generate.session import Session
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 
@@ -56,6 +58,10 @@ def pictures(tmp_path: Path) -> Path:
 MakeJob = Callable[..., Job]
 
 
+def _drawing(settings: GenerateSettings, session: Session) -> GenerateTask:
+    return GenerateTask(settings, session.checkpoint, model="tiny", scorer=scorer_of(session))
+
+
 @pytest.fixture
 def make_job(backend: SessionBackend, tmp_path: Path) -> MakeJob:
     """Return a function that makes a job of a source, in a directory of the test."""
@@ -76,12 +82,18 @@ def make_job(backend: SessionBackend, tmp_path: Path) -> MakeJob:
         if task == "generate":
             drawing = settings or GenerateSettings(size=(32, 32))
             assert isinstance(drawing, GenerateSettings)
-            made, check = GenerateTask(drawing, session.checkpoint, model="tiny"), drawing.request
+            made, check = _drawing(drawing, session), drawing.request
         else:
             looking = settings or CaptionSettings(max_tokens=6)
             assert isinstance(looking, CaptionSettings)
             keep = bool({"parquet", "webdataset"} & set(forms))
-            made = CaptionTask(looking, session.checkpoint, session.codec, keep_pictures=keep)
+            made = CaptionTask(
+                looking,
+                session.checkpoint,
+                session.codec,
+                keep_pictures=keep,
+                scorer=scorer_of(session),
+            )
             check = looking.check
         reader = open_reader(str(source), meaning="prompt" if task == "generate" else "picture")
         return Job(
