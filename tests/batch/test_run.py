@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mmgen.batch.assembly import Job, Progress, run_job
+from mmgen.batch.backend import SessionBackend
 from mmgen.batch.job import Part
 from mmgen.batch.readers import open_reader
 from mmgen.batch.results import Answer, More, Result
@@ -321,7 +322,8 @@ def test_stopping_finishes_what_is_in_flight(
 
     config = RunnerConfig(num_workers=1)
     job = make_job(prompts, forms=["files", "parquet"], runner=config)
-    backend = type(job.backend)(job.backend.session, capacity=3)  # type: ignore[attr-defined, call-arg]
+    assert isinstance(job.backend, SessionBackend)
+    backend = SessionBackend(job.backend.session, capacity=3, description=job.backend.description)
     summary = run_job(replace(job, backend=backend), stop=stop, on_progress=on_progress)
     assert 2 < summary.num_done < 20 and not summary.is_complete
     assert backend.num_unfinished == 0
