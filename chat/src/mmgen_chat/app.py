@@ -18,6 +18,7 @@ from mmgen_chat.backend import AbstractBackend, BackendInfo
 from mmgen_chat.completing import Candidate
 from mmgen_chat.conversation import Conversation
 from mmgen_chat.errors import StoreError
+from mmgen_chat.export import export
 from mmgen_chat.graphics import GRAPHICS, Graphics, Terminal
 from mmgen_chat.graphics.probe import cell_size
 from mmgen_chat.keeping import Keeper
@@ -190,8 +191,6 @@ class ChatApp(App[None]):
 
     def export(self, conversation: Conversation, kind: str, target: Path | None) -> Path:
         """Write a conversation to files; return the path of the main one."""
-        from mmgen_chat.export import export
-
         return export(conversation, kind, target)
 
     def action_help(self) -> None:

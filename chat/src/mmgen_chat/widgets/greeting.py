@@ -13,9 +13,9 @@ from textual.widgets.option_list import Option
 __all__ = ["SUGGESTIONS", "Greeting"]
 
 SUGGESTIONS = (
-    ("draw a red apple", "watch it being drawn"),
-    ("/best 4 a smiling face", "the best of four, by its own eyes"),
-    ("/compare 1 2 a sailboat, pixel art style", "two seeds side by side"),
+    ("draw a smiling face", "watch it being drawn"),
+    ("/best 4 a red heart", "the best of four, by its own eyes"),
+    ("/compare 1 2 a cat, pixel art style", "two seeds side by side"),
 )
 
 
