@@ -7,6 +7,7 @@ connection that broke are told apart once, and only what may pass by itself is t
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,14 +125,14 @@ def file_size(place: str) -> int | None:
             system, path = _fsspec().core.url_to_fs(place)
             return cast("int | None", system.size(path))
     with _local_errors(place):
-        return Path(place).stat().st_size
+        return _path(place).stat().st_size
 
 
 @contextmanager
 def open_place(place: str) -> Iterator[BinaryIO]:
     """Open a file for reading and seeking, as it is."""
     if not is_url(place):
-        with _local_errors(place), Path(place).open("rb") as file:
+        with _local_errors(place), _path(place).open("rb") as file:
             yield file
         return
     with _remote_errors(place), _fsspec().open(place, "rb") as file:
@@ -183,6 +184,16 @@ def read_place(place: str, start: int = 0, size: int | None = None) -> bytes:
     if size is not None and len(data) != size:
         raise DataError(f"{place} is cut short; fetch it again")
     return data
+
+
+def _path(place: str) -> Path:
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        raise DataError(f"no file can be named {place!r}: it is no text") from None
+    if "\0" in place:
+        raise DataError(f"no file can be named {place!r}: it has a zero byte")
+    return Path(place)
 
 
 @contextmanager

@@ -24,4 +24,4 @@ def test_jobs_beside_the_engine_and_a_loop(tiny_checkpoint: Path, direction: Dir
 def test_settings_that_measure_nothing() -> None:
     for wrong in ({"num_rows": 0}, {"repeats": 0}, {"engine_rows": (1,)}, {"engine_rows": ()}):
         with pytest.raises(SettingsError, match="must be 1 or more"):
-            BatchBenchConfig(**wrong)  # type: ignore[arg-type]
+            BatchBenchConfig(**wrong)

@@ -354,6 +354,14 @@ def test_pictures_that_would_share_a_sidecar(make_job: MakeJob, pictures: Path) 
         run_job(make_job(pictures, "caption", forms=["sidecar"]))
 
 
+def test_ids_too_long_for_a_file(make_job: MakeJob, pictures: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": "x" * 300, "image": str(pictures / "01.png")}) + "\n")
+    with pytest.raises(DataError, match="more than 200 bytes; give the row a shorter id"):
+        run_job(make_job(rows, "caption", forms=["sidecar"]))
+    assert run_job(make_job(rows, "caption")).num_failed == 0
+
+
 def test_whole_results_as_sidecars(make_job: MakeJob, pictures: Path, tmp_path: Path) -> None:
     rules = SidecarRules(extension=".json")
     run_job(make_job(pictures, "caption", forms=["sidecar"], sidecars=rules))

@@ -32,6 +32,10 @@ BROKEN: list[tuple[str | dict[str, Any], str]] = [
     ({"image": "good.png", "prompt": "a\u0007"}, "holds the control character"),
     ({"image": "good.png", "prompt": "x" * 9000}, "which leaves no room for an answer"),
     ({"image": 3}, "must be a path, a URL or the bytes of a picture, got int"),
+    ({"image": "\ud800.png"}, "no file can be named"),
+    ({"image": "a\0.png"}, "with a zero byte"),
+    ({"image": "x" * 300}, "File name too long"),
+    ({"image": "/"}, "Is a directory"),
     ({"image": "huge.png"}, "pixels; at most 64,000,000 are decoded"),
 ]
 

@@ -51,7 +51,9 @@ class JsonLinesWriter(AbstractWriter):
         content = self._line(record)
         if content is not None:
             try:
-                self._file.write(json.dumps(content, ensure_ascii=False).encode() + b"\n")
+                # A lone half of a pair cannot be UTF-8; it stands as JSON's own escape.
+                line = json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+                self._file.write(line + b"\n")
             except OSError as error:
                 raise self._failure(error) from error
         self._position = record.row + 1

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from mmgen.batch.log import Record, ResultsLog
-from mmgen.batch.rows import InputRow
+from mmgen.batch.rows import BrokenRow, InputRow
 from mmgen.batch.writers.abstract import AbstractWriter
 from mmgen.errors import DataError, OutputError, SettingsError
 from mmgen.pictures import atomic_file
@@ -26,6 +26,7 @@ Existing: TypeAlias = Literal["refuse", "keep", "overwrite", "append"]
 """What happens where a caption file exists already."""
 
 _MARK_NAME = "sidecars"
+_MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,14 @@ def check_sidecars(source: Iterable[InputRow], rows: range, job: Path, rules: Si
     folder = rules.folder or job / "captions"
     owners: dict[str, str] = {}
     for row in source:
+        if isinstance(row, BrokenRow):
+            continue
         name = sidecar_name(row.id, rules.extension)
+        if max(len(part.encode("utf-8", "replace")) for part in name.split("/")) > _MAX_NAME_BYTES:
+            raise DataError(
+                f"the caption file of {row.id[:60]}… would have a name of more than "
+                f"{_MAX_NAME_BYTES} bytes; give the row a shorter id"
+            )
         if owners.setdefault(name, row.id) != row.id:
             raise DataError(
                 f"{owners[name]} and {row.id} would both have the caption file {name}; rename one"
