@@ -24,7 +24,7 @@ from mmgen.batch.runner import RunnerConfig
 from mmgen.batch.tasks import AbstractTask, ColumnKind
 from mmgen.batch.tasks.caption import CaptionSettings
 from mmgen.batch.tasks.generate import GenerateSettings
-from mmgen.batch.writers import SidecarRules
+from mmgen.batch.writers import OutputForm, SidecarRules, open_writers
 from mmgen.data.shards import IMAGE, LOSS, ShardFolder
 from mmgen.errors import DataError, MmgenError, OutputError, SettingsError, TransientError
 from mmgen.generate.requests import TurnRequest
@@ -308,6 +308,26 @@ def test_what_does_not_pass_is_recorded_and_can_be_tried_later(
     summary = run_job(again, retry_failed=True)
     assert (summary.num_failed, summary.num_before, summary.faults) == (0, 13, {})
     assert contents(tmp_path / "job") == contents(tmp_path / "smooth")
+
+
+def test_trying_again_may_itself_be_killed(
+    make_job: MakeJob, prompts: Path, tmp_path: Path
+) -> None:
+    forms: list[OutputForm] = ["parquet", "webdataset", "codes"]
+    job = make_job(prompts, forms=forms, rows_per_shard=6)
+    run_job(replace(job, task=FlakyTask(job.task, 5, place="requests")))
+    before = contents(tmp_path / "job")
+    with job.directory.open_log(job.rows) as log:
+        writers = open_writers(
+            forms, tmp_path / "job", job.rows, 6, job.task, vocabulary="", config={}
+        )
+        for writer in writers:
+            writer.rewind(log.failed_rows[0], log)
+            writer.close()
+    assert contents(tmp_path / "job") != before
+    assert len(list((tmp_path / "job" / "spool").iterdir())) == 26
+    run_job(make_job(prompts, forms=forms, rows_per_shard=6))
+    assert contents(tmp_path / "job") == before
 
 
 def test_stopping_finishes_what_is_in_flight(
