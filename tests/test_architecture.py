@@ -32,6 +32,7 @@ DOORS = {
     "fsspec": {"mmgen/batch/places.py"},
     "llguidance": {"mmgen/generate/forms.py"},
     "matplotlib": {"mmgen/evaluate/rate_plot.py", "mmgen/train/records.py"},
+    "ray": {"mmgen/batch/ray_crew.py"},
     "transformers": {"mmgen/generate/bench.py", "mmgen/train/bench.py"},
     "xformers": {"mmgen/model/attention.py"},
 }

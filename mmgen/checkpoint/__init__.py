@@ -6,6 +6,7 @@ both values.
 
 from __future__ import annotations
 
+from mmgen.checkpoint.extending import Extension, RowStart, extend_decoder
 from mmgen.checkpoint.manifest import (
     GenerationDefaults,
     SamplingDefaults,
@@ -18,10 +19,13 @@ from mmgen.checkpoint.writing import save_checkpoint
 __all__ = [
     "DEFAULT_MODEL",
     "Checkpoint",
+    "Extension",
     "GenerationDefaults",
+    "RowStart",
     "SamplingDefaults",
     "VisualTokenizerEntry",
     "WeightsEntry",
+    "extend_decoder",
     "open_checkpoint",
     "save_checkpoint",
 ]

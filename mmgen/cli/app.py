@@ -43,6 +43,9 @@ COMMANDS: Mapping[str, Place] = {
     "batch": Place("mmgen.cli.batch:batch", "Caption or draw many, and never lose a line."),
     "models": Place("mmgen.cli.models:models", "List installed models and describe one."),
     "tokenizer": Place("mmgen.cli.tokenizer:tokenizer", "List, try and check visual tokenizers."),
+    "vocabulary": Place(
+        "mmgen.cli.vocabulary:vocabulary", "Show a model's ids; add those of a tokenizer."
+    ),
     "data": Place("mmgen.cli.data:data", "Turn pictures and texts into training shards."),
     "train": Place("mmgen.cli.train:train", "Train by a recipe."),
     "recipes": Place("mmgen.cli.train:recipes", "List recipes and show one."),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from mmgen.evaluate.yardstick import Candidate
 
 __all__ = ["evaluate"]
 
@@ -40,11 +44,13 @@ def evaluate() -> None:
 
 
 @evaluate.command("tokenizer")
-@click.argument("name")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option(
     "--weights",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of settings and weights; without it, what the plugin ships.",
+    "weights",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="Directory of settings and weights; without it, what the plugin ships. May be repeated.",
 )
 @_data_option
 @click.option(
@@ -57,36 +63,104 @@ def evaluate() -> None:
     metavar="COLUMN=VALUE",
     help="Take only rows with this value; may be repeated.",
 )
+@click.option(
+    "--with-lm",
+    is_flag=True,
+    help="Also train the same small decoder on the codes of each, and give bits per image.",
+)
+@click.option(
+    "--judge",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="PACK",
+    help="Emoji pack to train mmgen's own classifier on, in whose features pictures are compared.",
+)
 @_output_option
 @_limit_option
 @_json_option
 def evaluate_tokenizer_command(
-    name: str,
-    weights: Path | None,
+    names: tuple[str, ...],
+    weights: tuple[str, ...],
     data: Path,
     picture_column: str,
     filters: tuple[str, ...],
+    with_lm: bool,
+    judge: Path | None,
     output: Path,
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Measure how faithfully a visual tokenizer keeps pictures, beside JPEG and WebP."""
-    from dataclasses import asdict
+    """Compare visual tokenizers with one another and with JPEG, WebP and AVIF.
 
+    Measured on the same pictures: fidelity, of details and letters too; use and entropy of the
+    codes; what wrong codes do; size, speed and parameters. Tables go to results.md, pictures to
+    reconstructions.png, the curves of fidelity over size to rate.png.
+    """
     from mmgen.cli.progress import watched
-    from mmgen.evaluate.pack import parse_filters, read_pictures
+    from mmgen.evaluate.classifier import ClassifierConfig, trained_classifier
+    from mmgen.evaluate.code_model import CodeModelConfig
+    from mmgen.evaluate.comparison import compare, page
+    from mmgen.evaluate.pack import parse_filters, read_emoji_pack, read_pictures
+    from mmgen.evaluate.rate_plot import can_plot, draw_rate_plot
     from mmgen.evaluate.report import output_directory
-    from mmgen.evaluate.tokenizer import evaluate_tokenizer
     from mmgen.pictures import save_png
-    from mmgen.plugins import load_visual_tokenizer_class
 
+    places = _weights_by_name(names, weights)
     wanted = parse_filters(filters)
+    candidates = [_candidate(name, places.get(name)) for name in names]
     directory = output_directory(output)
-    tokenizer = load_visual_tokenizer_class(name).load(weights)
     pictures = read_pictures(data, column=picture_column, filters=wanted, limit=limit)
-    report, sheet = evaluate_tokenizer(tokenizer, name, pictures, progress=watched)
-    save_png(sheet, directory / "reconstructions.png")
-    _finish(directory, asdict(report), report.markdown(), as_json)
+    classifier = None
+    if judge is not None:
+        rows = [row for row in read_emoji_pack(judge) if row.split == "train"]
+        classifier = trained_classifier(rows, ClassifierConfig(), directory, progress=watched)
+    comparison, measured = compare(
+        candidates,
+        pictures,
+        judge=classifier,
+        code_model=CodeModelConfig() if with_lm else None,
+        progress=watched,
+    )
+    save_png(page(measured), directory / "reconstructions.png")
+    if can_plot():
+        draw_rate_plot(comparison, directory / "rate.png")
+    else:
+        click.echo("no rate.png: install mmgen[train], which has matplotlib", err=True)
+    _finish(directory, comparison.as_json(), comparison.markdown(), as_json)
+
+
+def _weights_by_name(names: Sequence[str], weights: Sequence[str]) -> dict[str, Path]:
+    """Return the directory of each tokenizer that has one."""
+    from mmgen.errors import SettingsError
+
+    if len(set(names)) < len(names):
+        raise SettingsError(f"each tokenizer is named once, got {' '.join(names)}")
+    places: dict[str, Path] = {}
+    for text in weights:
+        name, equals, place = text.partition("=")
+        if not equals and len(names) == 1:
+            name, place = names[0], text
+        if name not in names:
+            raise SettingsError(
+                f"--weights {text} is for none of {', '.join(names)}; write NAME=DIRECTORY"
+            )
+        if not Path(place).is_dir():
+            raise SettingsError(f"--weights {text}: there is no directory {place}")
+        places[name] = Path(place)
+    return places
+
+
+def _candidate(name: str, place: Path | None) -> Candidate:
+    from mmgen.evaluate.yardstick import Candidate
+    from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
+
+    num_parameters = None
+    if load_visual_tokenizer_class(name).is_trainable:
+        # A tokenizer of its own, since asking for the network says that weights may change.
+        network = load_visual_tokenizer(name, place).network()
+        num_parameters = sum(weight.numel() for weight in network.parameters())
+    return Candidate(
+        name=name, tokenizer=load_visual_tokenizer(name, place), num_parameters=num_parameters
+    )
 
 
 @evaluate.command("model")

@@ -106,9 +106,13 @@ class Network(nn.Module):
         self.head = nn.Linear(before, num_concepts)
 
     def forward(self, x: Tensor) -> Tensor:
-        features = self.features((x - 0.5) * 2)
-        logits: Tensor = self.head(self.dropout(reduce(features, "b c h w -> b c", "mean")))
+        logits: Tensor = self.head(self.dropout(self.pooled(x)))
         return logits
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the features `[B, width]` from which concepts are told."""
+        features: Tensor = self.features((x - 0.5) * 2)
+        return reduce(features, "b c h w -> b c", "mean")
 
 
 class Classifier:
@@ -130,6 +134,17 @@ class Classifier:
             best = logits.topk(min(num, len(self.concepts)), dim=-1).indices
             result += [tuple(self.concepts[i] for i in row) for row in best.tolist()]
         return result
+
+    def features(
+        self, pictures: Sequence[Image.Image]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        """Return what the network sees in each picture before it decides, `[pictures, width]`."""
+        parts = []
+        for start in range(0, len(pictures), 256):
+            batch = thumbnails(pictures[start : start + 256], self._side)
+            with torch.inference_mode():
+                parts.append(self._network.pooled(_as_input(torch.from_numpy(batch))))
+        return np.asarray(torch.cat(parts).double().numpy())
 
     def ranks(self, pictures: Sequence[Image.Image], concepts: Sequence[str]) -> Ranks:
         """Return how often pictures are recognised as the concepts they should show."""

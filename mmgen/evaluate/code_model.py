@@ -1,0 +1,169 @@
+"""How hard codes are to predict: bits per image under a small decoder, trained alike on each.
+
+Loss per token depends on how coarse tokens are; bits for a whole picture do not. The same decoder
+sees the same pictures equally often, and only what could come at a place is scored, as the grammar
+has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+
+from mmgen.errors import SettingsError
+from mmgen.evaluate.progress import Progress
+from mmgen.model import Decoder, DecoderConfig, init_weights
+from mmgen.visual_tokenizer import Codes
+
+__all__ = ["CodeModelConfig", "CodeModelScore", "score_codes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeModelConfig:
+    """The decoder and its training, equal for all tokenizers."""
+
+    hidden_size: int = 128
+    """Width of the residual stream."""
+    num_layers: int = 2
+    """Blocks."""
+    num_epochs: int = 4
+    """Times that each picture is seen."""
+    batch_size: int = 16
+    """Pictures a step."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW, after a rise over a tenth of the steps; then half a cosine."""
+    held_out: float = 0.2
+    """Share of the pictures, the last ones, that are only scored."""
+    seed: int = 0
+    """Seeds the weights and the order."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise SettingsError(f"held_out lies between 0 and 1, got {self.held_out}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeModelScore:
+    """What the small decoder made of one tokenizer's codes."""
+
+    bits_per_image: float
+    """Of pictures it has not seen."""
+    train_bits_per_image: float
+    """In the last pass over those it has seen."""
+    num_train: int
+    """Pictures trained on."""
+    num_held_out: int
+    """Pictures scored."""
+    num_parameters: int
+    """Of the decoder, of which the table of codes is a part that grows with the codebook."""
+
+
+def score_codes(
+    codes: Sequence[Codes],
+    codebook_sizes: Sequence[int],
+    config: CodeModelConfig,
+    *,
+    progress: Progress,
+) -> CodeModelScore:
+    """Train the decoder on the first pictures and score the last ones.
+
+    All pictures must have one layout.
+    """
+    layouts = {item.layout for item in codes}
+    if len(layouts) != 1:
+        raise SettingsError(
+            f"the pictures have {len(layouts)} layouts, but a small decoder learns one; give "
+            "pictures of one shape"
+        )
+    num_held_out = max(1, round(len(codes) * config.held_out))
+    if len(codes) - num_held_out < config.batch_size:
+        raise SettingsError(
+            f"{len(codes)} pictures are too few to train a decoder on; give "
+            f"{config.batch_size * 2} or more"
+        )
+    starts = np.concatenate([[0], np.cumsum(codebook_sizes)])
+    ids = torch.from_numpy(np.stack([item.array for item in codes]) + starts[:-1])
+    with torch.random.fork_rng(devices=[]):
+        model = _CodeModel(ids, starts.tolist(), config)
+        trained = model.train(ids[:-num_held_out], progress)
+    return CodeModelScore(
+        bits_per_image=model.bits(ids[-num_held_out:]),
+        train_bits_per_image=trained,
+        num_train=len(codes) - num_held_out,
+        num_held_out=num_held_out,
+        num_parameters=model.decoder.config.num_parameters,
+    )
+
+
+class _CodeModel:
+    """A decoder over codes `[pictures, positions, codebooks]`, each codebook with its own ids."""
+
+    def __init__(self, ids: Tensor, starts: Sequence[int], config: CodeModelConfig) -> None:
+        self.config = config
+        self.starts = starts
+        length = ids.shape[1] * ids.shape[2]
+        self.decoder = Decoder(
+            DecoderConfig(
+                vocab_size=starts[-1] + 1,  # one more to begin with
+                hidden_size=config.hidden_size,
+                num_layers=config.num_layers,
+                num_heads=max(1, config.hidden_size // 64),
+                num_kv_heads=max(1, config.hidden_size // 64),
+                intermediate_size=config.hidden_size * 3,
+                context_length=length,
+            )
+        )
+        init_weights(self.decoder, config.seed)
+
+    def train(self, ids: Tensor, progress: Progress) -> float:
+        """Learn; return the bits per image of the last pass."""
+        config = self.config
+        batches = len(ids) // config.batch_size
+        num_steps = config.num_epochs * batches
+        optimizer = torch.optim.AdamW(self.decoder.parameters(), lr=config.lr, weight_decay=0.01)
+        generator = torch.Generator().manual_seed(config.seed)
+        order = torch.empty(0, dtype=torch.int64)
+        nats = 0.0
+        for step in progress(range(num_steps), "training a small decoder"):
+            batch = step % batches
+            if batch == 0:
+                order, nats = torch.randperm(len(ids), generator=generator), 0.0
+            rise = min(1.0, (step + 1) / max(1, num_steps // 10))
+            fall = (1 + math.cos(math.pi * step / num_steps)) / 2
+            optimizer.param_groups[0]["lr"] = config.lr * rise * fall
+            chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
+            total = self._nats(ids[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            (total / ids[chosen].numel()).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+            optimizer.step()
+            nats += total.item()
+        return nats / math.log(2) / (batches * config.batch_size)
+
+    @torch.no_grad()
+    def bits(self, ids: Tensor) -> float:
+        """Return the bits per image of pictures."""
+        size = self.config.batch_size
+        parts = (ids[start : start + size] for start in range(0, len(ids), size))
+        return sum(self._nats(part).item() for part in parts) / math.log(2) / len(ids)
+
+    def _nats(self, ids: Tensor) -> Tensor:
+        """Return the sum over all codes of some pictures."""
+        flat = rearrange(ids, "b p c -> b (p c)")
+        begin = torch.full_like(flat[:, :1], self.starts[-1])
+        inputs = torch.cat([begin, flat[:, :-1]], dim=1)
+        positions = torch.arange(flat.shape[1]).expand_as(flat)
+        hidden = rearrange(self.decoder(inputs, positions), "b (p c) d -> b p c d", c=ids.shape[2])
+        total = torch.zeros(())
+        for book, (start, stop) in enumerate(zip(self.starts, self.starts[1:], strict=False)):
+            logits = hidden[:, :, book] @ self.decoder.head.weight[start:stop].T
+            targets = (ids[:, :, book] - start).flatten()
+            total = total + functional.cross_entropy(logits.flatten(0, 1), targets, reduction="sum")
+        return total

@@ -1,0 +1,237 @@
+"""Several tokenizers beside one another and beside ordinary codecs: a table, a page, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from typing import Any
+
+from PIL import Image
+
+from mmgen.evaluate.classifier import Classifier
+from mmgen.evaluate.code_model import CodeModelConfig
+from mmgen.evaluate.image_codecs import (
+    CODECS,
+    CodecResult,
+    available_codecs,
+    codec_curve,
+    nearest_in_size,
+)
+from mmgen.evaluate.progress import Progress
+from mmgen.evaluate.report import table
+from mmgen.evaluate.yardstick import Candidate, Figures, Measured, measure
+from mmgen.pictures import sheet, to_picture
+
+__all__ = ["CodecCurve", "Comparison", "compare", "page"]
+
+PAGE_COLUMNS = 8
+PAGE_BLOCKS = 3
+
+_NOT_MEASURED = (
+    "LPIPS and rFID: they need the weights of published networks, which mmgen does not have.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecCurve:
+    """One codec at all its qualities, on the pictures of some of the tokenizers."""
+
+    tokenizers: tuple[str, ...]
+    """Those whose pictures had these sizes."""
+    points: tuple[CodecResult, ...]
+    """The smallest files first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that was measured."""
+
+    tokenizers: tuple[Figures, ...]
+    """In the order in which they were named."""
+    codecs: tuple[CodecCurve, ...]
+    """A curve for each codec and each set of picture sizes."""
+    not_measured: tuple[str, ...]
+    """What is missing, and why."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def markdown(self) -> str:
+        """Return the tables, with what they do not hold."""
+        parts = [
+            self._fidelity(),
+            self._codes(),
+            self._robustness(),
+            self._beside_codecs(),
+            "\n".join(f"- Not measured: {item}" for item in self.not_measured),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def curves_of(self, name: str) -> list[tuple[CodecResult, ...]]:
+        """Return the codecs' curves on the pictures of one tokenizer."""
+        return [curve.points for curve in self.codecs if name in curve.tokenizers]
+
+    def _fidelity(self) -> str:
+        scales = sorted({item.num_scales for item in self.tokenizers})
+        head = ["", "tokens", "bits", "PSNR dB", "SSIM", "MS-SSIM", "detail dB", "letters read"]
+        rows = [
+            [
+                item.name,
+                f"{item.tokens_per_picture:g}",
+                f"{item.bits_per_picture:.0f}",
+                f"{item.psnr:.2f}",
+                f"{item.ssim:.3f}",
+                f"{item.ms_ssim:.3f}",
+                f"{item.detail_psnr:.2f}",
+                " ".join(f"{sign.size}px {sign.share:.0%}" for sign in item.signs) or "-",
+            ]
+            for item in self.tokenizers
+        ]
+        if any(item.classifier_distance is not None for item in self.tokenizers):
+            head.append("mmgen classifier distance")
+            for row, item in zip(rows, self.tokenizers, strict=True):
+                known = item.classifier_distance
+                row.append("-" if known is None else f"{known:.3f}")
+        counts = sorted({item.num_pictures for item in self.tokenizers})
+        sizes = "; ".join(
+            f"{item.name} at {', '.join(f'{h}x{w}' for h, w in item.picture_sizes[:4])}"
+            for item in self.tokenizers
+        )
+        return (
+            f"## Fidelity\n\n{table(head, rows)}\n\n{counts[0]} pictures: {sizes}. MS-SSIM at "
+            f"{' or '.join(map(str, scales))} of 5 scales. Detail: the tenth of the pixels where "
+            "a picture changes most. Letters: drawn in cells of so many pixels and read by "
+            "comparison; chance is 3%."
+        )
+
+    def _codes(self) -> str:
+        head = ["", "codebooks", "used", "dead", "bits per code", "bits by frequency", "parameters"]
+        head += ["encode images/s", "decode images/s"]
+        rows = [
+            [
+                item.name,
+                " ".join(str(book.size) for book in item.codebooks),
+                " ".join(f"{book.used:.0%}" for book in item.codebooks),
+                " ".join(str(book.num_dead) for book in item.codebooks),
+                " ".join(f"{book.entropy:.2f}" for book in item.codebooks),
+                f"{item.entropy_bits_per_picture:.0f}",
+                "-" if item.num_parameters is None else f"{item.num_parameters:,}",
+                _speeds(item, "encode"),
+                _speeds(item, "decode"),
+            ]
+            for item in self.tokenizers
+        ]
+        note = "Speed: one picture at a time / 64 at a time."
+        if any(item.code_model is not None for item in self.tokenizers):
+            head.append("bits per image, small decoder")
+            for row, item in zip(rows, self.tokenizers, strict=True):
+                known = item.code_model
+                row.append("-" if known is None else f"{known.bits_per_image:.0f}")
+            scores = [item.code_model for item in self.tokenizers if item.code_model is not None]
+            note += (
+                f" The small decoder learned from {scores[0].num_train} pictures and was scored "
+                f"on {scores[0].num_held_out} others, equally for all."
+            )
+        return f"## Codes\n\n{table(head, rows)}\n\n{note}"
+
+    def _robustness(self) -> str:
+        kinds = [(item.corruption, item.share) for item in self.tokenizers[0].damage]
+        words = {"near": "nearly right", "any": "any"}
+        head = ["PSNR dB", "unharmed", *(f"{share:.0%} {words[kind]}" for kind, share in kinds)]
+        rows = [
+            [item.name, f"{item.psnr:.2f}", *(f"{damage.psnr:.2f}" for damage in item.damage)]
+            for item in self.tokenizers
+        ]
+        return (
+            f"## Wrong codes\n\n{table(head, rows)}\n\nSo many of the codes replaced by one of "
+            "the 16 whose vectors are nearest, or by any."
+        )
+
+    def _beside_codecs(self) -> str:
+        head = ["", "bytes per picture", "PSNR dB", "SSIM"]
+        rows = []
+        for item in self.tokenizers:
+            num_bytes = item.bits_per_picture / 8
+            rows.append([item.name, f"{num_bytes:.0f}", f"{item.psnr:.2f}", f"{item.ssim:.3f}"])
+            for curve in self.curves_of(item.name):
+                point = nearest_in_size(curve, num_bytes)
+                label = f"- {point.name}, quality {point.quality}"
+                size = f"{point.bytes_per_picture:.0f}"
+                rows.append([label, size, f"{point.psnr:.2f}", f"{point.ssim:.3f}"])
+        return (
+            f"## Beside codecs\n\n{table(head, rows)}\n\nEach codec at the quality whose files "
+            "are nearest in size, headers included; where the files are larger, it has no smaller."
+        )
+
+
+def compare(
+    candidates: Sequence[Candidate],
+    pictures: Sequence[Image.Image],
+    *,
+    judge: Classifier | None,
+    code_model: CodeModelConfig | None,
+    progress: Progress,
+    speed_seconds: float = 1.0,
+) -> tuple[Comparison, tuple[Measured, ...]]:
+    """Measure tokenizers one after another, and codecs on the same pictures."""
+    measured = tuple(
+        measure(
+            candidate,
+            pictures,
+            judge=judge,
+            code_model=code_model,
+            progress=progress,
+            speed_seconds=speed_seconds,
+        )
+        for candidate in candidates
+    )
+    missing = list(_NOT_MEASURED)
+    if judge is None:
+        missing.append(
+            "the distance in the features of mmgen's own classifier: give an emoji pack with "
+            "--judge to train it on."
+        )
+    if code_model is None:
+        missing.append("bits per image under a small decoder: ask with --with-lm.")
+    formats = available_codecs()
+    missing += [f"{form}: this Pillow was built without it." for form in set(CODECS) - set(formats)]
+    groups: dict[tuple[tuple[int, ...], ...], list[Measured]] = {}
+    for item in measured:
+        groups.setdefault(tuple(picture.shape for picture in item.originals), []).append(item)
+    curves = []
+    for group in groups.values():
+        names = tuple(item.figures.name for item in group)
+        for form in progress(formats, "JPEG, WebP and AVIF"):
+            points = codec_curve(group[0].originals, form)
+            curves.append(CodecCurve(tokenizers=names, points=points))
+    comparison = Comparison(
+        tokenizers=tuple(item.figures for item in measured),
+        codecs=tuple(curves),
+        not_measured=tuple(missing),
+    )
+    return comparison, measured
+
+
+def page(measured: Sequence[Measured]) -> Image.Image:
+    """Return rows of originals, each over what every tokenizer made of them."""
+    pictures: list[Image.Image] = []
+    labels: list[str] = []
+    num = min(len(measured[0].originals), PAGE_COLUMNS * PAGE_BLOCKS)
+    columns = min(PAGE_COLUMNS, num)
+    blank = Image.new("RGB", (1, 1), "white")
+    for start in range(0, num, columns):
+        rows = [("original", measured[0].originals)]
+        rows += [(item.figures.name, item.decoded) for item in measured]
+        for label, arrays in rows:
+            shown = [to_picture(array) for array in arrays[start : min(start + columns, num)]]
+            for _, picture in zip_longest(range(columns), shown):
+                pictures.append(blank if picture is None else picture)
+                labels.append("" if picture is None else label)
+    return sheet(pictures, labels, columns)
+
+
+def _speeds(figures: Figures, operation: str) -> str:
+    found = [speed for speed in figures.speeds if speed.operation == operation]
+    return " / ".join(f"{speed.images_per_second:,.0f}" for speed in found)
