@@ -39,7 +39,7 @@ from mmgen_chat.backend import (
 )
 from mmgen_chat.conversation import Picture, Turn, Words
 from mmgen_chat.embedded import EmbeddedBackend
-from mmgen_chat.errors import BackendError, NoRoomError, NotSupportedError
+from mmgen_chat.errors import BackendError, NoRoomError
 
 SETTINGS = TurnSettings(seed=7)
 
@@ -240,7 +240,7 @@ def test_what_cannot_be_is_refused_in_the_last_event(stage: Stage) -> None:
         (DrawRequest(prompt="a fox", settings=replace(SETTINGS, size=(63, 64))), SettingsError),
         (DrawRequest(prompt="a fox", settings=replace(SETTINGS, tokenizer="vq")), MmgenError),
         (DrawRequest(prompt="a \x1b fox", settings=SETTINGS), SettingsError),
-        (DrawRequest(prompt="a fox", settings=replace(SETTINGS, length=9)), NotSupportedError),
+        (DrawRequest(prompt="a fox", settings=replace(SETTINGS, length=9)), SettingsError),
         (CaptionRequest(picture=Picture(png=b"x"), settings=SETTINGS), PictureError),
     ):
         turn, events = stage.ask(request)

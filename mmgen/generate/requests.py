@@ -10,6 +10,7 @@ from mmgen.document import Document
 from mmgen.errors import SettingsError
 from mmgen.generate.engine import AbstractRule, SamplingParams
 from mmgen.pictures import PictureSource
+from mmgen.visual_tokenizer import Codes
 
 __all__ = [
     "CaptionRequest",
@@ -41,6 +42,10 @@ class DrawRequest:
     """Height and width in pixels, one of those that the vocabulary has layouts for."""
     tokenizer: str | None = None
     """Which of the checkpoint's visual tokenizers draws."""
+    length: int | None = None
+    """Positions of the picture, for visual tokenizers of several lengths."""
+    begun: Codes | None = None
+    """A shorter picture that this one begins with, for tokenizers whose prefixes are pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

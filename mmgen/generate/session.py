@@ -22,6 +22,7 @@ from mmgen.generate.requests import (
     TurnRequest,
     check_prompt,
 )
+from mmgen.generate.shapes import begun_ids, wanted_layout
 from mmgen.generate.torch_engine import TorchEngine
 from mmgen.generate.turn import TurnInProgress, TurnSettings, check_room
 from mmgen.pictures import PictureSource
@@ -260,17 +261,14 @@ class Session:
                 )
         return TurnInProgress(index, prompt_ids, self.codec, settings, self.engine.context_length)
 
-    def layout(self, size: tuple[int, int] | None, tokenizer: str | None = None) -> Layout:
-        """Return the layout of pictures of a size `(height, width)`, the default without one."""
-        sizes = self.codec.sizes(self._tokenizer(tokenizer))
-        if size is None:
-            return next(iter(sizes.values()))
-        if size not in sizes:
-            known = ", ".join(f"{width}x{height}" for height, width in sizes)
-            raise SettingsError(
-                f"no pictures of {size[1]}x{size[0]} pixels (width x height); choose one of {known}"
-            )
-        return sizes[size]
+    def layout(
+        self,
+        size: tuple[int, int] | None,
+        tokenizer: str | None = None,
+        length: int | None = None,
+    ) -> Layout:
+        """Return the layout of pictures of a size `(height, width)` and a number of positions."""
+        return wanted_layout(self.codec, self._tokenizer(tokenizer), size, length)
 
     def _run_strictly(self, requests: Sequence[TurnRequest]) -> Iterator[Event]:
         """Check requests at once, then serve them; the first failure is raised."""
@@ -303,7 +301,12 @@ class Session:
         text = self.checkpoint.generation.draw_template.replace("{prompt}", prompt)
         document = Document(turns=(Turn("user", (Text(text),)),))
         prompt_ids = self.codec.encode_prompt(document)
-        return prompt_ids + self._opened_image(prompt_ids, request.size, request.tokenizer)
+        prompt_ids += self._opened_image(
+            prompt_ids, request.size, request.tokenizer, request.length
+        )
+        name = self._tokenizer(request.tokenizer)
+        layout = self.layout(request.size, name, request.length)
+        return prompt_ids + begun_ids(self.codec, name, layout, request.begun)
 
     def _begin_caption(self, request: CaptionRequest) -> tuple[list[int], TurnSettings]:
         prompt = request.prompt
@@ -324,11 +327,15 @@ class Session:
         return self.codec.encode_prompt(Document(turns=tuple(turns))), settings
 
     def _opened_image(
-        self, prompt_ids: list[int], size: tuple[int, int] | None, tokenizer: str | None
+        self,
+        prompt_ids: list[int],
+        size: tuple[int, int] | None,
+        tokenizer: str | None,
+        length: int | None = None,
     ) -> list[int]:
         """Return the ids that open a picture after a prompt, if it fits."""
         name = self._tokenizer(tokenizer)
-        layout = self.layout(size, name)
+        layout = self.layout(size, name, length)
         header = self.codec.grammar.image_header(name, layout)
         num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
         check_room(len(prompt_ids) + len(header), num_codes, self.engine.context_length)

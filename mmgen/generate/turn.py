@@ -87,6 +87,8 @@ class _OpenImage:
     tokenizer: str
     layout: Layout
     num_codes: int
+    num_given: int
+    """Codes that the prompt brought."""
     code_ids: list[int]
     seed: int
     started: float
@@ -124,6 +126,7 @@ class TurnInProgress:
         self._num_prompt_ids = len(prompt_ids)
         self._num_prompt_codes = _num_codes(prompt_ids, codec.vocabulary)
         self._num_spans = 0
+        self._num_cached_ids: int | None = None
         self._num_text_ids = 0
         self._num_image_ids = 0
         self._segments: list[Segment] = []
@@ -144,8 +147,8 @@ class TurnInProgress:
 
     def opening(self) -> Iterator[Event]:
         """Yield what is to be told before the steps of the span just requested."""
-        if self._image is not None and not self._image.code_ids:
-            image = self._image
+        image = self._image
+        if image is not None and len(image.code_ids) == image.num_given:
             yield ImageStarted(self.index, image.tokenizer, image.layout, image.num_codes)
 
     def take(self, step: Step) -> Iterator[Event]:
@@ -162,6 +165,8 @@ class TurnInProgress:
             self._first = time.perf_counter()
         for id_ in step.ids:
             yield from self._take_id(id_)
+        if self._num_spans == 1 and step.num_cached_ids is not None:
+            self._num_cached_ids = step.num_cached_ids
         if step.is_finished:
             yield from self._finish_span(step)
 
@@ -207,7 +212,7 @@ class TurnInProgress:
 
     def _finish_image(self, image: _OpenImage, step: Step) -> ImageFinished:
         codes = Codes(self._vocabulary.codes(image.tokenizer, image.code_ids), image.layout)
-        self._state = self._state.advance_all(image.code_ids)
+        self._state = self._state.advance_all(image.code_ids[image.num_given :])
         self._segments.append(Image(codes=codes, tokenizer=image.tokenizer))
         # One at a time, so that a picture is the same to the bit whatever is drawn beside it.
         picture = self._codec.visual_tokenizers[image.tokenizer].decode([codes])[0]
@@ -220,8 +225,9 @@ class TurnInProgress:
             guidance_scale=step.guidance_scale,
             sampling=self._settings.image_sampling,
             seconds=time.perf_counter() - image.started,
-            num_ids=len(image.code_ids),
+            num_ids=len(image.code_ids) - image.num_given,
             negative_prompt=self._settings.negative_prompt,
+            num_restarts=step.num_restarts,
         )
 
     def _finished(self) -> TurnFinished:
@@ -238,6 +244,7 @@ class TurnInProgress:
                 prompt_image_ids=self._num_prompt_codes,
                 text_ids=self._num_text_ids,
                 image_ids=self._num_image_ids,
+                cached_ids=self._num_cached_ids,
             ),
             timings=Timings((self._first or now) - self._started, now - self._started),
         )
@@ -305,11 +312,14 @@ class TurnInProgress:
             max_ids=num_codes,
             sampling=self._settings.image_sampling,
         )
+        num_in_all = state.layout.num_positions * len(ranges)
+        num_given = num_in_all - num_codes
         self._image = _OpenImage(
             tokenizer=state.name,
             layout=state.layout,
-            num_codes=num_codes,
-            code_ids=[],
+            num_codes=num_in_all,
+            num_given=num_given,
+            code_ids=self._ids[len(self._ids) - num_given :],
             seed=request.seed,
             started=time.perf_counter(),
         )

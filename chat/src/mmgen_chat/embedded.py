@@ -19,6 +19,7 @@ from mmgen.generate import requests as library_requests
 from mmgen.generate.engine import SamplingParams
 from mmgen.plugins import MODELS, installed
 from mmgen_chat.backend import (
+    Ability,
     AbstractBackend,
     BackendInfo,
     Event,
@@ -225,7 +226,7 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
     info = BackendInfo(
         engine=f"torch ({device})",
         model=str(model or DEFAULT_MODEL),
-        abilities=frozenset({"draw", "look", "score", "render"}),
+        abilities=_abilities(session),
         context_length=encoder.context_length,
         tokenizers=_tokenizers(session),
         guidance_scale=session.checkpoint.generation.guidance_scale,
@@ -234,6 +235,14 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
     )
     scorer = Scorer(session.checkpoint, session.codec, session.engine.decoder)
     return _Loaded(session, Service(session), encoder, scorer, info)
+
+
+def _abilities(session: Session) -> frozenset[Ability]:
+    abilities: set[Ability] = {"draw", "look", "score", "render"}
+    specs = (tokenizer.spec for tokenizer in session.codec.visual_tokenizers.values())
+    if any(spec.prefix_decodable and len(spec.layouts) > 1 for spec in specs):
+        abilities.add("extend")
+    return frozenset(abilities)
 
 
 def _tokenizers(session: Session) -> tuple[TokenizerInfo, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmgen.document import Document, Image, Segment, Text
 from mmgen.document import Turn as DocumentTurn
+from mmgen.visual_tokenizer import Codes
 from mmgen_chat.backend import ChatRequest
 from mmgen_chat.conversation import Picture, Turn, Words
 from mmgen_chat.dialogue import fitting, shown
@@ -92,6 +93,19 @@ class Encoder:
         return replace(
             picture, codes=kept.codes, tokenizer=kept.tokenizer, fingerprint=kept.fingerprint
         )
+
+    def begun(self, picture: Picture) -> Codes:
+        """Return the codes that a picture to be refined begins with.
+
+        Raises:
+            BackendError: it was not drawn with a tokenizer of this model.
+        """
+        entry = self._checkpoint.visual_tokenizers.get(picture.tokenizer or "")
+        if picture.codes is None or entry is None or entry.fingerprint != picture.fingerprint:
+            raise BackendError(
+                "only a picture that this model drew can be refined; open the model that drew it"
+            )
+        return picture.codes
 
     def question(
         self, picture: Picture, prompt: str | None, tokenizer: str | None

@@ -17,7 +17,6 @@ from mmgen_chat.backend import (
     TurnsLeftOut,
     TurnStarted,
 )
-from mmgen_chat.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from mmgen_chat.encoding import Encoder
@@ -47,10 +46,10 @@ def make_plan(encoder: Encoder, model: str, request: TurnRequest) -> Plan:
     settings = request.settings
     match request:
         case DrawRequest():
-            if request.extends is not None or settings.length is not None:
-                raise NotSupportedError(
-                    "this model draws pictures of one length; leave the length out"
-                )
+            begun = encoder.begun(request.extends) if request.extends is not None else None
+            tokenizer = settings.tokenizer
+            if request.extends is not None:
+                tokenizer = request.extends.tokenizer
             return Plan(
                 requests=[
                     library.DrawRequest(
@@ -59,12 +58,15 @@ def make_plan(encoder: Encoder, model: str, request: TurnRequest) -> Plan:
                         guidance_scale=settings.guidance_scale,
                         sampling=settings.image_sampling,
                         size=settings.size,
-                        tokenizer=settings.tokenizer,
+                        tokenizer=tokenizer,
+                        length=settings.length,
+                        begun=begun,
                     )
                     for number in range(request.number)
                 ],
                 prompt=request.prompt,
-                is_repeatable=True,
+                # Neither a length nor a beginning is among what a file can say.
+                is_repeatable=begun is None and settings.length is None,
                 opening=[TurnStarted(model=model)],
             )
         case CaptionRequest():

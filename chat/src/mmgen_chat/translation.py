@@ -149,8 +149,8 @@ class Translator:
                 temperature=event.sampling.temperature,
                 top_k=event.sampling.top_k,
                 top_p=event.sampling.top_p,
-                num_done=event.num_ids,
-                num_codes=event.num_ids,
+                num_done=event.codes.array.size,
+                num_codes=event.codes.array.size,
                 seconds=event.seconds,
             ),
         )
