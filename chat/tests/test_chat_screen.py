@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from screens import run_async, staged
-from scripted import NUM_CODES, ScriptedBackend
+from scripted import NUM_CODES, ScriptedBackend, colored
+from textual import events
 
 from mmgen.errors import CheckpointError
 from mmgen_chat.backend import ChatRequest, DrawRequest
 from mmgen_chat.store import Store
+from mmgen_chat.widgets.attachment_tray import Thumbnail
 from mmgen_chat.widgets.picture_block import PictureBlock
 from mmgen_chat.widgets.turn_view import TurnView
 
@@ -251,5 +253,61 @@ def test_everything_is_kept_and_found_again(tmp_path: Path) -> None:
                 await stage.say("/delete yes")
                 assert store.entries() == []
                 assert "deleted" in stage.text()
+
+    run_async(test)
+
+
+def test_a_command_typed_faster_than_completions_follow_is_sent() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.settle()
+            await stage.pilot.press(*"/b")
+            assert stage.chat.composer.is_completing
+            letters = {"space": " ", "enter": "\r"}
+            for key in ("e", "s", "t", "space", "2", "space", "a", "enter"):
+                stage.app.post_message(events.Key(key, letters.get(key, key)))
+            await stage.until(lambda: len(stage.backend.requests) >= 2)
+            await stage.settle()
+            assert "best of 2" in stage.text() and stage.chat.composer.text == ""
+
+    run_async(test)
+
+
+def test_completions_are_chosen_by_keys() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.settle()
+            await stage.pilot.press(*"/th", "tab")
+            assert stage.chat.composer.text == "/theme "
+            await stage.pilot.press(*"mmgen-l", "enter")
+            await stage.pilot.pause()
+            assert stage.app.theme == "mmgen-light" and stage.chat.composer.text == ""
+            await stage.pilot.press(*"/gall", "escape")
+            assert not stage.chat.composer.is_completing
+            assert stage.chat.composer.text == "/gall"
+
+    run_async(test)
+
+
+def test_a_dropped_file_is_attached_and_taken_away(tmp_path: Path) -> None:
+    async def test() -> None:
+        path = tmp_path / "a picture.png"
+        colored([0, 1, 2]).save(path)
+        async with staged() as stage:
+            await stage.settle()
+            stage.app.post_message(events.Paste(f"'{path}'"))
+            await stage.until(lambda: len(stage.chat.prompt.attached) == 1)
+            stage.chat.composer.post_message(events.Paste("just \x1b[31mwords"))
+            await stage.until(lambda: "words" in stage.chat.composer.text)
+            assert "\x1b" not in stage.chat.composer.text
+            stage.app.screen.query_one(Thumbnail).focus()
+            await stage.pilot.press("x")
+            await stage.until(lambda: stage.chat.prompt.attached == ())
+            await stage.say(f"/attach '{path}'")
+            await stage.say("what is it?")
+            request = stage.backend.requests[0]
+            assert isinstance(request, ChatRequest)
+            (picture,) = request.turns[-1].pictures
+            assert picture.source == "a picture.png"
 
     run_async(test)

@@ -21,7 +21,7 @@ def test_pixels_are_laid_over_in_one_write_at_their_place(graphics: Graphics) ->
         terminal = Terminal(graphics=graphics, cell=(8, 16))
         async with staged(backend, terminal=terminal) as stage:
             writes: list[str] = []
-            stage.app.surface.write = writes.append  # type: ignore[method-assign]
+            stage.app.surface.write = writes.append
             await stage.type("/draw a cat")
             stage.chat.composer.send()
             await stage.until(lambda: "6 of 16 tokens" in stage.text())
@@ -49,7 +49,7 @@ def test_a_view_out_of_sight_writes_nothing_and_one_half_seen_its_visible_part()
             await stage.say("/draw a dog")
             view = stage.app.screen.query(PictureView).first()
             writes: list[str] = []
-            stage.app.surface.write = writes.append  # type: ignore[method-assign]
+            stage.app.surface.write = writes.append
             turns = stage.chat.turns
             turns.release_anchor()
             turns.scroll_to(y=10, animate=False, immediate=True)
@@ -71,7 +71,7 @@ def test_kitty_shows_the_new_picture_before_it_forgets_the_old_one() -> None:
         terminal = Terminal(graphics="kitty", cell=(8, 16))
         async with staged(backend, terminal=terminal) as stage:
             writes: list[str] = []
-            stage.app.surface.write = writes.append  # type: ignore[method-assign]
+            stage.app.surface.write = writes.append
             await stage.type("/draw a cat")
             stage.chat.composer.send()
             for done in range(1, 16):

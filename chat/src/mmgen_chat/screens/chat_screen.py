@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -108,6 +108,11 @@ class ChatScreen(AnsweringScreen):
         self.composer.remember(text)
         await self.add_user_turn(text, await self.prompt.take_attached())
         await self.ask_freely()
+
+    async def on_paste(self, event: events.Paste) -> None:
+        """Take what is dropped on the screen, wherever the focus is."""
+        await self.prompt.paste(event.text)
+        self.composer.focus()
 
     @on(Composer.HelpWanted)
     def _help_wanted(self) -> None:

@@ -84,9 +84,13 @@ class Composer(TextArea):
 
     def send(self) -> None:
         """Hand the text over and start afresh."""
+        self.post_message(self.Sent(self.take()))
+
+    def take(self) -> str:
+        """Return the text and start afresh."""
         text = self.text
         self.put("")
-        self.post_message(self.Sent(text))
+        return text
 
     def give_back(self, text: str) -> None:
         """Return a text that could not be sent, before whatever was typed since."""

@@ -140,9 +140,13 @@ class PromptArea(Vertical):
     @on(Composer.Pasted)
     async def _pasted(self, message: Composer.Pasted) -> None:
         message.stop()
-        paths = await asyncio.to_thread(dropped_paths, message.text)
+        await self.paste(message.text)
+
+    async def paste(self, text: str) -> None:
+        """Attach the files that a text names, or put it into the prompt."""
+        paths = await asyncio.to_thread(dropped_paths, text)
         if not paths:
-            self.composer.insert(printable(message.text))
+            self.composer.insert(printable(text))
         for path in paths:
             await self.try_to_attach(str(path))
 
@@ -161,9 +165,18 @@ class PromptArea(Vertical):
     @on(Composer.Hunted)
     def _pressed(self, message: Composer.Hunted) -> None:
         message.stop()
-        self._list.press(message.key)
-        if message.key == "escape":
-            self.composer.is_completing = False
+        # Keys may come faster than the list follows them.
+        self._look()
+        if self._hunt is not None and self._list.candidates:
+            self._list.press(message.key)
+            if message.key == "escape":
+                self.composer.is_completing = False
+        elif message.key == "enter":
+            self._send()
+
+    def _send(self) -> None:
+        # A message that this widget made would not bubble from the prompt through this widget.
+        self.post_message(Composer.Sent(self.composer.take()))
 
     @on(CompletionList.Taken)
     async def _taken(self, message: CompletionList.Taken) -> None:
@@ -184,7 +197,7 @@ class PromptArea(Vertical):
         self.composer.replace_before_cursor(len(hunt.word), candidate.text + blank)
         if message.is_sent and is_done:
             self._offer(None, ())
-            self.composer.send()
+            self._send()
         elif is_done:
             self._offer(None, ())
         else:
