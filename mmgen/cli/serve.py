@@ -81,7 +81,7 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
     type=int,
     default=LIMITS.max_pixels,
     show_default=True,
-    help="Largest picture that is read.",
+    help="Pixels of a request's pictures.",
 )
 @click.option(
     "--rows",

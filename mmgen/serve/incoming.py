@@ -58,9 +58,22 @@ class PictureReader:
         )
 
     async def _decoded(self, files: Sequence[bytes], params: Sequence[str]) -> list[Pillow.Image]:
-        return await asyncio.to_thread(
-            lambda: [self._decode(data, param) for data, param in zip(files, params, strict=True)]
-        )
+        return await asyncio.to_thread(self._decode_all, files, params)
+
+    def _decode_all(self, files: Sequence[bytes], params: Sequence[str]) -> list[Pillow.Image]:
+        pictures: list[Pillow.Image] = []
+        num_pixels = 0
+        for data, param in zip(files, params, strict=True):
+            pictures.append(self._decode(data, param))
+            num_pixels += pictures[-1].width * pictures[-1].height
+            if num_pixels > self._limits.max_pixels:
+                raise Refusal(
+                    f"the pictures of the request have more than {self._limits.max_pixels:,} "
+                    "pixels together; make them smaller first",
+                    param=param,
+                    code="invalid_image",
+                )
+        return pictures
 
     def _decode(self, data: bytes, param: str) -> Pillow.Image:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmgen.errors import EngineError, MmgenError, OutputError, PluginError
+from mmgen.errors import EngineError, MmgenError, OutputError, PluginError, TransientError
 
 __all__ = ["Refusal", "error_body", "refusal_of"]
 
@@ -65,6 +65,8 @@ def refusal_of(error: MmgenError) -> Refusal:
     """Return how an error of the library is told: the request is at fault, or the server."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, TransientError):
+        return Refusal(str(error), status=503, retry_after=1)
     if isinstance(error, EngineError | PluginError | OutputError):
         return Refusal(str(error), status=500)
     return Refusal(str(error))

@@ -17,6 +17,9 @@ __all__ = ["EventStream", "json_response", "refusal_response", "to_json", "unles
 
 Result = TypeVar("Result")
 
+SEND_SECONDS = 60.0
+"""Longest time that a client of a stream may read nothing; then it counts as gone."""
+
 CLIENT_GONE = 499
 """The status that logs and metrics have for a client that left; nobody is there to read it."""
 
@@ -79,14 +82,15 @@ class EventStream(Response):
         """Send the stream."""
         headers = [item for item in self.raw_headers if item[0] != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with suppress(Refusal):
+        with suppress(Refusal, TimeoutError):
             await unless_gone(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._chunks) as chunks:
             async for chunk in chunks:
                 body = chunk.encode()
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                async with asyncio.timeout(SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

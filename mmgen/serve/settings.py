@@ -23,7 +23,7 @@ class Limits:
     max_body_seconds: float = 60.0
     """Longest time that a client may take to send it."""
     max_pixels: int = 16_000_000
-    """Largest picture that is read, in pixels."""
+    """Pixels that the pictures of one request may have together."""
     max_pictures: int = 16
     """Pictures that one request may bring."""
     max_n: int = 10

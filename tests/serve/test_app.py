@@ -18,6 +18,7 @@ from mmgen.generate.provenance import Provenance
 from mmgen.generate.session import Session
 from mmgen.generate.torch_engine import TorchEngine
 from mmgen.pictures import to_picture
+from mmgen.serve.settings import Limits
 from tests.serve.conftest import (
     RunningServer,
     StartServer,
@@ -490,6 +491,16 @@ def test_a_picture_with_too_many_pixels_is_refused(server: RunningServer) -> Non
         "/v1/images/edits", data={"prompt": "a"}, files={"image": ("a.png", buffer.getvalue())}
     )
     assert "at most 16,000,000" in error_of(answer)["message"]
+
+
+def test_pictures_with_too_many_pixels_together_are_refused(start_server: StartServer) -> None:
+    server = start_server(limits=Limits(max_pixels=10_000))
+    part = picture_part(png_uri(size=(64, 64)))
+    question = {"type": "text", "text": "what is this?"}
+    assert server.chat(part, part, question, max_tokens=1).status_code == 200
+    error = error_of(server.chat(part, part, part, question))
+    assert "more than 10,000 pixels together" in error["message"]
+    assert error["param"] == "messages[0].content[2].image_url"
 
 
 def test_the_description_is_served(server: RunningServer) -> None:
