@@ -116,10 +116,12 @@ def test_a_fault_of_encode_names_the_plugin(fault: Any, found: str) -> None:
 def test_a_fault_of_drawing_names_the_plugin(fault: Any, found: str) -> None:
     guard = GuardedTokenizer(Odd(pictures=fault), ORIGIN)
     codes = guard.encode([PICTURE])
-    for act in (lambda: guard.decode(codes), lambda: guard.preview(codes[0])):
-        with pytest.raises(PluginError, match=found) as caught:
-            act()
-        assert str(caught.value).startswith(ORIGIN)
+    with pytest.raises(PluginError, match=found) as caught:
+        guard.decode(codes)
+    assert str(caught.value).startswith(ORIGIN)
+    with pytest.raises(PluginError, match=found) as caught:
+        guard.preview(codes[0])
+    assert str(caught.value).startswith(ORIGIN)
 
 
 @pytest.mark.parametrize("fault", [lambda table: table[:9], lambda table: table / np.float32(0)])
@@ -138,6 +140,7 @@ def test_errors_that_speak_of_the_arguments_pass_through() -> None:
 
 
 def test_a_guard_loads_and_trains_nothing() -> None:
-    for act in (GuardedTokenizer.load, lambda: GuardedTokenizer.untrained({}, seed=0)):
-        with pytest.raises(PluginError, match="a guard is put around"):
-            act()
+    with pytest.raises(PluginError, match="a guard is put around"):
+        GuardedTokenizer.load()
+    with pytest.raises(PluginError, match="a guard is put around"):
+        GuardedTokenizer.untrained({}, seed=0)

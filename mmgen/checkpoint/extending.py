@@ -111,7 +111,7 @@ def _mixtures(
     # A row begins among rows that do what it will do; without any, among those of words.
     of_codes = codes if len(codes) else words
     mixtures = [
-        _some_of(markers if len(markers) else words, 1, generator),
+        _half_of(markers if len(markers) else words, words, generator),
         _some_of(shapes if len(shapes) else of_codes, len(added.shape_ids), generator),
     ]
     for book, ids in enumerate(added.code_ids):
@@ -144,6 +144,16 @@ def _some_of(ids: Tensor, num_rows: int, generator: torch.Generator) -> _Mixture
     drawn = torch.rand(num_rows, NUM_MIXED, generator=generator, dtype=torch.float64)
     shares = -drawn.clamp_min(1e-6).log() + 1e-9
     return _Mixture(ids[chosen], shares / shares.sum(dim=1, keepdim=True))
+
+
+def _half_of(ids: Tensor, others: Tensor, generator: torch.Generator) -> _Mixture:
+    """Return one row, half of it of some ids and half of others.
+
+    The marker of the only tokenizer before, taken whole, would be as likely as that marker itself.
+    """
+    one, other = (_some_of(pool, 1, generator) for pool in (ids, others))
+    shares = torch.cat([one.shares, other.shares], dim=1) / 2
+    return _Mixture(torch.cat([one.ids, other.ids], dim=1), shares)
 
 
 def _like_vectors(

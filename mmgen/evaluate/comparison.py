@@ -27,6 +27,8 @@ __all__ = ["CodecCurve", "Comparison", "compare", "page"]
 
 PAGE_COLUMNS = 8
 PAGE_BLOCKS = 3
+SPEED_SECONDS = 1.0
+"""How long each of the four timings of a tokenizer takes."""
 
 _NOT_MEASURED = (
     "LPIPS and rFID: they need the weights of published networks, which mmgen does not have.",
@@ -173,7 +175,6 @@ def compare(
     judge: Classifier | None,
     code_model: CodeModelConfig | None,
     progress: Progress,
-    speed_seconds: float = 1.0,
 ) -> tuple[Comparison, tuple[Measured, ...]]:
     """Measure tokenizers one after another, and codecs on the same pictures."""
     measured = tuple(
@@ -183,7 +184,7 @@ def compare(
             judge=judge,
             code_model=code_model,
             progress=progress,
-            speed_seconds=speed_seconds,
+            speed_seconds=SPEED_SECONDS,
         )
         for candidate in candidates
     )

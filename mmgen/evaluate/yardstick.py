@@ -131,7 +131,7 @@ def measure(
     judge: Classifier | None,
     code_model: CodeModelConfig | None,
     progress: Progress,
-    speed_seconds: float = 1.0,
+    speed_seconds: float,
     seed: int = 0,
 ) -> Measured:
     """Measure one tokenizer on some pictures, each at its size nearest to the picture's own.

@@ -31,6 +31,11 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmgen.evaluate.comparison.SPEED_SECONDS", 0.0)
+
+
 def evaluate(pack: Path, output: Path, *words: str, column: str = "image") -> Result:
     arguments = ["--data", str(pack), "--picture-column", column, "-o", str(output), *words]
     return CliRunner().invoke(cli, ["evaluate", "tokenizer", "palette", *arguments])
@@ -41,28 +46,46 @@ def test_a_tokenizer_is_measured_and_all_is_written(pack: Path, tmp_path: Path) 
     result = evaluate(pack, output, "--filter", "split=val")
     assert result.exit_code == 0, result.output
     results = json.loads((output / "results.json").read_text())
-    assert results["num_pictures"] == 3
-    assert results["bits_per_picture"] == 512
-    assert [codec["name"] for codec in results["codecs"]] == [
-        "WebP, smallest",
-        "WebP, nearest size",
-        "JPEG, smallest",
-        "JPEG, nearest size",
-    ]
+    (palette,) = results["tokenizers"]
+    assert palette["num_pictures"] == 3
+    assert palette["bits_per_picture"] == 512
+    names = [curve["points"][0]["name"] for curve in results["codecs"]]
+    assert {"JPEG", "WebP"} <= set(names)
+    assert any("LPIPS and rFID" in item for item in results["not_measured"])
     assert (output / "results.md").read_text() == result.stdout
     with Image.open(output / "reconstructions.png") as sheet:
         assert sheet.width > 3 * 64
+    with Image.open(output / "rate.png") as plot:
+        assert plot.width > plot.height
     assert {path.name for path in output.iterdir()} == {
         "results.json",
         "results.md",
         "reconstructions.png",
+        "rate.png",
     }
 
 
 def test_json_goes_to_standard_output_alone(pack: Path, tmp_path: Path) -> None:
     result = evaluate(pack, tmp_path, "--limit", "2", "--json")
-    assert json.loads(result.stdout)["num_pictures"] == 2
+    assert json.loads(result.stdout)["tokenizers"][0]["num_pictures"] == 2
     assert "wrote results" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["palette"], "each tokenizer is named once"),
+        (["fsq", "--weights", "elsewhere"], "is for none of palette, fsq; write NAME=DIRECTORY"),
+        (["--weights", "palette=nowhere"], "there is no directory nowhere"),
+        (["--with-lm"], "4 pictures are too few to train a decoder on"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(
+    pack: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    result = evaluate(pack, tmp_path, *words)
+    assert isinstance(result.exception, SettingsError)
+    assert message in str(result.exception)
 
 
 @pytest.mark.parametrize(
