@@ -12,13 +12,16 @@ from typing import Any, get_args
 
 from mmgen.batch.backend import AbstractBackend
 from mmgen.batch.committer import Committer
+from mmgen.batch.crew import AbstractCrew
 from mmgen.batch.job import Identity, JobDirectory, Part
 from mmgen.batch.log import Record, ResultsLog
 from mmgen.batch.outputs import Layout, Outputs
+from mmgen.batch.page import write_page, write_sheet
 from mmgen.batch.readers import AbstractReader
 from mmgen.batch.results import Result
 from mmgen.batch.rows import InputRow, Row
 from mmgen.batch.runner import Runner, RunnerConfig
+from mmgen.batch.statistics import statistics_of
 from mmgen.batch.survey import Survey, checked
 from mmgen.batch.tasks import AbstractTask
 from mmgen.batch.writers import OutputForm, SidecarRules, open_writers
@@ -96,6 +99,8 @@ class Job:
     checkpoint: Checkpoint
     codec: DocumentCodec
     config: BatchConfig
+    crew: AbstractCrew | None = None
+    """Who answers in place of the backend, which then says only what it is."""
 
     @property
     def rows(self) -> range:
@@ -173,7 +178,8 @@ def run_job(
             for writer in writers:
                 writer.rewind(log.failed_rows[0], log)
             log.forget_failed()
-        before, ids_before = log.num_done, job.backend.num_ids
+        answering = job.crew or job.backend
+        before, ids_before = log.num_done, answering.num_ids
         outputs = Outputs(directory.path, log, writers, rows)
         layout.remove_orphans(log, outputs.packed)
         codec = job.codec if "codes" in config.forms else None
@@ -183,7 +189,7 @@ def run_job(
 
         def tell() -> None:
             if on_progress is not None:
-                num_ids = job.backend.num_ids - ids_before
+                num_ids = answering.num_ids - ids_before
                 on_progress(
                     Progress(
                         num_rows=len(rows),
@@ -194,25 +200,30 @@ def run_job(
                 )
 
         tell()
-        Runner(
-            _open_rows(job, log),
-            job.task,
-            job.backend,
-            Committer(log, layout, outputs, on_commit=tell),
-            write=write,
-            config=config.runner,
-            stop=stop,
-        ).run()
+        committer = Committer(log, layout, outputs, on_commit=tell)
+        open_rows = _open_rows(job, log)
+        if job.crew is not None:
+            job.crew.run(open_rows, committer, write, stop or threading.Event())
+        else:
+            Runner(
+                open_rows,
+                job.task,
+                job.backend,
+                committer,
+                write=write,
+                config=config.runner,
+                stop=stop,
+            ).run()
         summary = Summary(
             num_rows=len(rows),
             num_done=log.num_done,
             num_failed=log.num_failed,
             num_before=before,
-            num_ids=job.backend.num_ids - ids_before,
+            num_ids=answering.num_ids - ids_before,
             seconds=time.monotonic() - started,
             faults=log.fault_kinds,
         )
-        _write_report(directory, summary)
+        _write_report(job, summary, log)
         return summary
 
 
@@ -225,7 +236,20 @@ def _open_rows(job: Job, log: ResultsLog) -> Iterator[InputRow]:
             yield row
 
 
-def _write_report(directory: JobDirectory, summary: Summary) -> None:
+def _write_report(job: Job, summary: Summary, log: ResultsLog) -> None:
+    """Write what the job's results look like, as JSON, as a page and as a contact sheet."""
+    folder, words = job.directory.path, job.task.words
+    found = statistics_of(log.records, words)
+    write_page(
+        folder,
+        f"mmgen batch {job.task.name}",
+        found,
+        log.records,
+        words=words,
+        num_rows=summary.num_rows,
+    )
+    if "files" in job.config.forms:
+        write_sheet(folder, log.records(), words)
     content = {
         "is_complete": summary.is_complete,
         "rows": summary.num_rows,
@@ -240,6 +264,8 @@ def _write_report(directory: JobDirectory, summary: Summary) -> None:
             ),
             "tokens": summary.num_ids,
         },
+        "histograms": found.as_json()["histograms"],
+        "values": found.as_json()["values"],
     }
-    with atomic_file(directory.path / "report.json") as partial:
+    with atomic_file(folder / "report.json") as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mmgen.batch.backend import AbstractBackend, Prepared
-from mmgen.batch.committer import Committer
 from mmgen.batch.log import Fault, Record
 from mmgen.batch.results import Answer, More, Result
 from mmgen.batch.rows import BrokenRow, InputRow, Row
@@ -70,6 +70,22 @@ class _Ready:
     prepared: tuple[Prepared, ...]
 
 
+class Sink(Protocol):
+    """What takes the records of a run: usually the committer."""
+
+    on_fault: Callable[[BaseException], None] | None
+    """Told of an error, after which nothing is taken any more."""
+
+    def start(self) -> None:
+        """Get ready."""
+
+    def put(self, record: Record, on_committed: Callable[[Record], None]) -> None:
+        """Take a record from any thread; `on_committed` is called when it is safe."""
+
+    def close(self) -> None:
+        """Wait until everything is safe."""
+
+
 class Runner:
     """Runs one job once."""
 
@@ -78,7 +94,7 @@ class Runner:
         rows: Iterable[InputRow],
         task: AbstractTask,
         backend: AbstractBackend,
-        committer: Committer,
+        committer: Sink,
         *,
         write: Callable[[Row, Result], Record],
         config: RunnerConfig | None = None,

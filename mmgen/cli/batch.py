@@ -77,6 +77,21 @@ def _job_options(command: Command) -> Command:
             help="Do one of N equal parts; each has a directory of its own in JOB_DIR.",
         ),
         engine_option,
+        click.option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Answer on a Ray cluster: auto, local, or where its head is.",
+        ),
+        click.option(
+            "--ray-workers", type=int, default=2, show_default=True, help="Models on the cluster."
+        ),
+        click.option(
+            "--ray-packet",
+            type=int,
+            default=128,
+            show_default=True,
+            help="Rows that a worker is sent at a time.",
+        ),
         click.option("--engine-rows", type=int, help="Rows of the engine.  [default: by memory]"),
         click.option(
             "--workers", type=int, default=2, show_default=True, help="Threads for files."

@@ -6,18 +6,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mmgen.batch.assembly import BatchConfig, Job, Progress, Summary, run_job
+from mmgen.batch.backend import AbstractBackend
 from mmgen.batch.estimate import Estimate, estimate
 from mmgen.batch.job import JobDirectory, Part
 from mmgen.batch.opening import open_backend
 from mmgen.batch.places import is_url
+from mmgen.batch.ray_crew import RayCrew, open_crew
 from mmgen.batch.readers import AbstractReader, FieldNames, keep_stdin, open_reader
 from mmgen.batch.readers.lines import Meaning
 from mmgen.batch.rows import Row
@@ -117,9 +119,43 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
     if options["dry_run"]:
         _show_estimate(estimate(job))
         return 1 if found.num_broken else 0
-    with stop_signals() as stop, shown_progress(len(job.rows)) as tell:
+    with ExitStack() as stack:
+        if options["ray"] is not None:
+            job = replace(job, crew=stack.enter_context(_opened_crew(command, config)))
+        stop = stack.enter_context(stop_signals())
+        tell = stack.enter_context(shown_progress(len(job.rows)))
         summary = run_job(job, stop=stop, on_progress=tell, retry_failed=options["retry_failed"])
     return report(summary, directory.path, was_stopped=stop.is_set())
+
+
+def _opened_crew(command: Command, config: BatchConfig) -> AbstractContextManager[RayCrew]:
+    """Return a crew on a Ray cluster, whose workers open the model where they are."""
+    options = command.options
+    model = options["model"]
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    make_task, parts, rows = command.make_task, command.parts, command.rows_per_request
+    device, num_rows, engine = options["device"], options["engine_rows"], options["engine"]
+
+    def make() -> tuple[AbstractTask, AbstractBackend]:
+        backend = open_backend(
+            model,
+            parts=parts,
+            rows_per_request=rows,
+            device=device,
+            num_rows=num_rows,
+            engine=engine,
+        )
+        return make_task(backend.session, model or DEFAULT_MODEL), backend
+
+    return open_crew(
+        make,
+        address=options["ray"],
+        num_workers=options["ray_workers"],
+        rows_per_packet=options["ray_packet"],
+        num_gpus=0 if device == "cpu" else 1,
+        config=config.runner,
+    )
 
 
 @contextmanager
