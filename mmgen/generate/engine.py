@@ -174,6 +174,10 @@ class Step:
     """The guidance that was applied to these ids."""
     error: EngineError | None = None
     """Why the engine gave the request up; other requests go on."""
+    num_restarts: int = 0
+    """Times that the engine had to take the request up again, so far."""
+    num_cached_ids: int | None = None
+    """Prompt ids that did not have to be read again; None where the engine does not count them."""
 
     @property
     def is_finished(self) -> bool:

@@ -42,6 +42,8 @@ class Usage:
     """Codes among them."""
     text_ids: int
     image_ids: int
+    cached_ids: int | None = None
+    """Ids of the prompt that did not have to be read; None where the engine does not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class ImageFinished:
     """Codes drawn."""
     negative_prompt: str | None = None
     """What guidance led away from, where words said it."""
+    num_restarts: int = 0
+    """Times that the engine had to take the image up again."""
 
 
 @dataclass(frozen=True, slots=True)

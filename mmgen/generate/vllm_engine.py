@@ -62,6 +62,8 @@ class _Flight:
     """Ids of this attempt that are common to its rows."""
     num_attempts: int = 0
     num_stalls: int = 0
+    num_cached_ids: int = 0
+    """Of the prompt, at the first attempt."""
     patience: int = 0
     """Steps that a row which ended early still waits for the other."""
 
@@ -171,7 +173,7 @@ class VllmEngine(AbstractEngine):
             assert isinstance(output, RequestOutput)
             if found := self._rows.get(output.request_id):
                 flight, row = found
-                self._take(row, output)
+                self._take(flight, row, output)
                 touched[flight.index] = flight
         return [step for flight in touched.values() for step in self._settle(flight)]
 
@@ -238,13 +240,13 @@ class VllmEngine(AbstractEngine):
                 ),
             )
 
-    def _take(self, row: _Row, output: RequestOutput) -> None:
+    def _take(self, flight: _Flight, row: _Row, output: RequestOutput) -> None:
         """Note what vLLM says of a row."""
         if not row.ids:
-            self._count(
-                num_prompt_tokens=len(row.prompt_ids),
-                num_cached_tokens=output.num_cached_tokens or 0,
-            )
+            num_cached = output.num_cached_tokens or 0
+            self._count(num_prompt_tokens=len(row.prompt_ids), num_cached_tokens=num_cached)
+            if row is flight.rows[0] and flight.num_attempts == 1:
+                flight.num_cached_ids = num_cached
         row.ids += output.outputs[0].token_ids
         row.is_ended = output.finished
 
@@ -268,7 +270,17 @@ class VllmEngine(AbstractEngine):
             return []
         self._count(num_ids=len(new))
         scale = request.guidance_scale if request.is_guided else 1.0
-        return [Step(flight.index, tuple(new), reason, scale, error)]
+        return [
+            Step(
+                request_index=flight.index,
+                ids=tuple(new),
+                finish_reason=reason,
+                guidance_scale=scale,
+                error=error,
+                num_restarts=flight.num_attempts - 1,
+                num_cached_ids=flight.num_cached_ids,
+            )
+        ]
 
     def _part(self, flight: _Flight) -> EngineError | None:
         """Restart a request whose rows came apart; return why it cannot go on, if so."""

@@ -289,6 +289,7 @@ def test_a_pair_that_loses_a_half_is_cut_back_and_goes_on(
     assert ids_of(steps, second) == expected[1]
     assert engine.stats.num_restarts >= 1
     assert all(step.guidance_scale == 3.0 for step in steps)
+    assert max(step.num_restarts for step in steps if step.request_index == first) >= 1
 
 
 def test_a_pair_that_never_keeps_together_fails_alone(
@@ -318,11 +319,13 @@ def test_spans_of_one_prompt_find_it_in_the_cache(
     (ids,) = collect(roomy, guided[:1])
     roomy.reset_stats()
     longer = (*guided[0].prompt_ids, *ids)
-    collect(roomy, [replace(guided[0], prompt_ids=longer, unguided_ids=longer[::-1], max_ids=2)])
+    request = replace(guided[0], prompt_ids=longer, unguided_ids=longer[::-1], max_ids=2)
+    steps = list(roomy.generate([request]))
     stats = roomy.stats
     block = roomy.capacity.block_size
     assert stats.num_prompt_tokens == 2 * len(longer)
     assert stats.num_cached_tokens >= (len(longer) - 1) // block * block
+    assert steps[-1].num_cached_ids == (len(longer) - 1) // block * block
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,17 @@ def test_threads_share_a_service_on_vllm(mini: Session, tmp_path: Path) -> None:
     assert found == [result(torch_session, request) for request in requests]
 
 
+def test_a_turn_says_what_was_applied(mini: Session) -> None:
+    request = DrawRequest(prompt=PROMPTS[0] + " beside another" * 9, seed=5)
+    for _ in range(2):
+        events = list(mini.run([request]))
+    image = next(event for event in events if isinstance(event, ImageFinished))
+    turn = next(event for event in events if isinstance(event, TurnFinished))
+    assert (image.guidance_scale, image.seed, image.num_restarts) == (3.0, 5, 0)
+    cached = turn.usage.cached_ids
+    assert cached is not None and 0 < cached < turn.usage.prompt_ids
+
+
 def test_an_engine_with_other_weights_refuses_to_serve(
     checkpoint: Checkpoint, session: Session
 ) -> None:
