@@ -283,6 +283,33 @@ def test_a_wrong_kind_of_stream(script: Script) -> None:
     assert "text/html where a stream was expected" in str(failure(events).error)
 
 
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": "none"},
+        {"choices": [7]},
+        {"choices": [{"delta": "words"}]},
+        {"choices": [{"delta": {"images": [{"image_url": {"url": "data:image/png;base64,%%"}}]}}]},
+        {"choices": [{"delta": {"images": [{"image_url": {"url": "data:,aGVsbG8="}}]}}]},
+        {"choices": [{"delta": {"images": [{"image_url": 3}]}}]},
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens_details": "none"}},
+    ],
+)
+def test_answers_of_no_known_shape(script: Script, chunk: dict[str, Any]) -> None:
+    script.chat(delta(content="Well, "), chunk, STOP)
+    turn, events = ask(script, chat(*said("hi")))
+    assert not failure(events).can_retry and turn.text == "Well, "
+
+
+@pytest.mark.parametrize("told", [{"sizes": [3]}, {"sizes": 3}, {"tokenizers": 5}])
+def test_a_model_of_no_known_shape(script: Script, told: dict[str, Any]) -> None:
+    script.routes["/v1/models"] = lambda handler, body: reply(
+        handler, 200, {"data": [{"id": "parrot", "mmgen": {"tokenizer": "a"} | told}]}
+    )
+    _, events = ask(script, chat(*said("hi")))
+    assert "no answer in OpenAI's shapes" in str(failure(events).error)
+
+
 def test_a_limit_under_its_newer_name(script: Script) -> None:
     def picky(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         if "max_tokens" in body:

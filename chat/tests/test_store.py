@@ -230,6 +230,21 @@ def test_migrations_keep_what_is_there_and_happen_whole(path: Path) -> None:
         assert store.load(conversation.id) == conversation
 
 
+def test_a_row_that_nobody_wrote_is_named(path: Path) -> None:
+    with Store(path) as store:
+        good, bad = full_conversation(), exchange(Conversation(), "hi", drawn())
+        store.save(good)
+        store.save(bad)
+    with sqlite3.connect(path) as connection:
+        [picture] = bad.pictures
+        connection.execute("UPDATE pictures SET drawing = '[1' WHERE id = ?", (picture.id,))
+    connection.close()
+    with Store(path) as store:
+        with pytest.raises(StoreError, match="the others can be opened"):
+            store.load(bad.id)
+        assert store.load(good.id) == good
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="--database"):

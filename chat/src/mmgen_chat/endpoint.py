@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,6 @@ from mmgen_chat.endpoint_wire import (
     caption_body,
     chat_body,
     drawing_body,
-    usage_of,
 )
 from mmgen_chat.errors import (
     CannotDrawError,
@@ -136,7 +135,8 @@ class EndpointBackend(AbstractBackend):
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names[:12])}"
             raise SettingsError(f"{address} has no model {name!r}; {hint}")
         entry = next((item for item in listed if item["id"] == name), {})
-        return _served(address, name, entry)
+        with self._understanding():
+            return _served(address, name, entry)
 
     async def _listed(self) -> list[dict[str, Any]]:
         found = await self._endpoint.get("/models")
@@ -199,7 +199,9 @@ class EndpointBackend(AbstractBackend):
         try:
             async with aclosing(self._endpoint.events(_IMAGES, body)) as items:
                 async for item in items:
-                    for event in await answer.take_image_event(item):
+                    with self._understanding():
+                        taken = await answer.take_image_event(item)
+                    for event in taken:
                         yield event
         except MissingRouteError:
             async with aclosing(self._draw_in_dialogue(served, request)) as events:
@@ -252,12 +254,22 @@ class EndpointBackend(AbstractBackend):
     async def _chunks(self, body: dict[str, Any], answer: ServerAnswer) -> AsyncGenerator[Event]:
         async with aclosing(self._endpoint.events(_CHAT, body)) as chunks:
             async for chunk in chunks:
-                if chunk.get("usage"):
-                    answer.usage = usage_of(chunk["usage"])
-                choices = chunk.get("choices")
-                if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-                    for event in await answer.take_choice(choices[0]):
-                        yield event
+                with self._understanding():
+                    events = await answer.take_chunk(chunk)
+                for event in events:
+                    yield event
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Turn what the shape of foreign JSON can cause into one error."""
+        try:
+            yield
+        except MmgenError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise EndpointReplyError(
+                f"{self._endpoint.address} sent something that is no answer in OpenAI's shapes"
+            ) from error
 
 
 def _served(address: str, name: str, entry: dict[str, Any]) -> _Served:

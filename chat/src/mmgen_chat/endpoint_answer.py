@@ -45,7 +45,14 @@ class ServerAnswer:
     seed: int | None = None
     guidance_scale: float | None = None
 
-    async def take_choice(self, choice: dict[str, Any]) -> list[Event]:
+    async def take_chunk(self, chunk: dict[str, Any]) -> list[Event]:
+        """Return the events for a chunk of a stream, or for a whole answer."""
+        if chunk.get("usage"):
+            self.usage = usage_of(chunk["usage"])
+        choices = chunk.get("choices")
+        return await self._take_choice(choices[0]) if choices else []
+
+    async def _take_choice(self, choice: dict[str, Any]) -> list[Event]:
         """Return the events for a choice: a chunk, or all of it from a server without streams."""
         events: list[Event] = []
         delta = choice.get("delta") or choice.get("message") or {}

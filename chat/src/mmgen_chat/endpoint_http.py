@@ -152,7 +152,9 @@ class Endpoint:
         """Return the error that a refusal is."""
         found = body.get("error", body) if isinstance(body, dict) else None
         details = found if isinstance(found, dict) else {}
-        said = str(details.get("message") or found or details.get("detail") or "")
+        said = str(details.get("message") or details.get("detail") or "")
+        if isinstance(found, str):
+            said = found
         code = str(details.get("code") or "")
         what = self._clean(said) or "no reason given"
         if status in (401, 403) or "authentication" in str(details.get("type")):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +28,7 @@ from mmgen_chat.store_rows import (
     turn_of,
     turn_row,
 )
-from mmgen_chat.store_schema import migrate
+from mmgen_chat.store_schema import migrate, set_aside
 
 __all__ = ["BROKEN_OFF", "Entry", "KeptPicture", "Store"]
 
@@ -92,7 +92,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise self._error(error) from error
-            aside = self._set_aside()
+            aside = set_aside(path)
             self.notice = (
                 f"the conversations in {path} are damaged ({error}); the file was kept as "
                 f"{aside.name} beside it, and a new one begun"
@@ -274,27 +274,6 @@ class Store:
             raise
         return connection
 
-    def _set_aside(self) -> Path:
-        """Rename the file and its companions; return the new name."""
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}-{number}")
-        try:
-            self.path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                companion = self.path.with_name(self.path.name + suffix)
-                if companion.exists():
-                    companion.rename(aside.with_name(aside.name + suffix))
-        except OSError as error:
-            raise StoreError(
-                f"the conversations in {self.path} are damaged, and the file cannot be kept "
-                f"aside: {error.strerror}; move it away, or name another with --database"
-            ) from error
-        return aside
-
     def _save_turn(self, connection: sqlite3.Connection, turn: Turn, conversation_id: str) -> None:
         before = self._saved.get(turn.id)
         known = {} if before is None else {item.id: item for item in before.pictures}
@@ -340,6 +319,12 @@ class Store:
             yield self._connection
         except sqlite3.Error as error:
             raise self._error(error) from error
+        except (KeyError, TypeError, ValueError) as error:
+            # Rows that SQLite reads, but that this program never wrote.
+            raise StoreError(
+                f"{self.path} holds a conversation that cannot be understood "
+                f"({type(error).__name__}: {error}); the others can be opened"
+            ) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

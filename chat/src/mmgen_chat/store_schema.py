@@ -1,4 +1,4 @@
-"""The tables of the database of conversations, and the way from each version to the next.
+"""The tables of the database of conversations, from version to version, and damaged files.
 
 Published steps are never changed: a new version is one more step at the end.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 from mmgen_chat.errors import StoreError
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "migrate", "set_aside"]
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -90,6 +92,32 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its companions; return the new name.
+
+    Raises:
+        StoreError: that is not possible.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    try:
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            companion = path.with_name(path.name + suffix)
+            if companion.exists():
+                companion.rename(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise StoreError(
+            f"the conversations in {path} are damaged, and the file cannot be kept "
+            f"aside: {error.strerror}; move it away, or name another with --database"
+        ) from error
+    return aside
 
 
 def _version(connection: sqlite3.Connection) -> int:
