@@ -8,7 +8,7 @@ from mmgen.batch.bench import BatchBenchConfig, Direction, measure_batch
 from mmgen.errors import SettingsError
 
 
-@pytest.mark.parametrize("direction", ["generate", "caption"])
+@pytest.mark.parametrize("direction", ["generate", pytest.param("caption", marks=pytest.mark.slow)])
 def test_jobs_beside_the_engine_and_a_loop(tiny_checkpoint: Path, direction: Direction) -> None:
     config = BatchBenchConfig(num_rows=12, num_single=2, engine_rows=(4, 8), repeats=1)
     steps: list[str] = []

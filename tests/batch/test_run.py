@@ -25,6 +25,7 @@ from mmgen.batch.tasks import AbstractTask, ColumnKind
 from mmgen.batch.tasks.caption import CaptionSettings
 from mmgen.batch.tasks.generate import GenerateSettings
 from mmgen.batch.writers import OutputForm, SidecarRules, open_writers
+from mmgen.data import IGNORE_INDEX, pass_once
 from mmgen.data.shards import IMAGE, LOSS, ShardFolder
 from mmgen.errors import DataError, MmgenError, OutputError, SettingsError, TransientError
 from mmgen.generate.requests import TurnRequest
@@ -132,6 +133,12 @@ def test_codes_are_training_data(
         tmp_path / "job" / "codes", fingerprint=job.checkpoint.vocabulary.fingerprint
     )
     assert shards.manifest.is_complete and len(shards) == len(job.rows)
+    batches = pass_once(
+        shards.path, vocabulary=job.checkpoint.vocabulary, context_length=256, rows_per_batch=4
+    )
+    num_learnt = sum(int((batch.targets != IGNORE_INDEX).sum()) for batch in batches)
+    flags = [shards.sample(index).flags for index in range(len(shards))]
+    assert num_learnt == sum(int(((item & LOSS) > 0).sum()) for item in flags) > 0
     line = lines(tmp_path / "job" / "results.jsonl")[0]
     sample = shards.sample(0)
     user, assistant = job.codec.decode(sample.ids).turns

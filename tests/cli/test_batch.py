@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from mmgen.batch.assembly import Progress
+from mmgen.cli import batch_run
 from mmgen.cli.batch import batch
+from mmgen.cli.batch_run import shown_progress
 from mmgen.errors import DataError, MmgenError, OutputError, SettingsError
 
 SMALL = ("--size", "32x32", "--engine-rows", "8")
@@ -211,3 +216,27 @@ def test_an_interrupted_run_finishes_what_it_began(model: tuple[str, str]) -> No
     assert 0 < len(rows) < 3000 and len(set(rows)) == len(rows)
     assert [line["row"] for line in found] == list(range(len(found)))
     assert 0 < len(found) <= len(rows)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_and_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(screen: io.StringIO) -> str:
+        monkeypatch.setattr(sys, "stderr", screen)
+        with shown_progress(40) as tell:
+            for done in (0, 10, 20):
+                tell(Progress(num_rows=40, num_done=done, num_failed=3, num_ids=100 * done))
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+
+    monkeypatch.setattr(batch_run, "_SECONDS_BETWEEN_LINES", 0.0)
+    said = watch(io.StringIO()).splitlines()
+    assert len(said) == 3
+    assert re.fullmatch(
+        r"20 of 40 rows, 3 failed, [\d.,]+ rows/s, [\d,]+ tokens/s, 0\.\d s left", said[2]
+    )
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = watch(Terminal())
+    assert re.search(r"20/40 +3 failed, [\d.,]+ rows/s, [\d,]+ tokens/s, 0\.\d s left", shown)
