@@ -42,13 +42,10 @@ class RunningServer:
     """A server in a thread, as clients see it and as only a test can."""
 
     def __init__(
-        self, model: Path, config: ServerConfig, *, seconds: float, fetcher: Fetcher | None
+        self, session: Session, config: ServerConfig, fetcher: Fetcher | None = None
     ) -> None:
-        checkpoint = open_checkpoint(model)
-        engine = UnhurriedEngine(checkpoint.load_decoder(), num_rows=16)
-        engine.seconds = seconds
-        self.engine = engine
-        self.service = Service(Session(checkpoint, engine))
+        self.session = session
+        self.service = Service(session)
         self.app = create_app(self.service, config, fetcher=fetcher)
         self.desk: Desk = self.app.state.desk
         self._listener = bind("127.0.0.1", 0)
@@ -75,12 +72,18 @@ class RunningServer:
         return self.post("/v1/images/generations", prompt=prompt, **fields)
 
     @property
+    def engine(self) -> UnhurriedEngine:
+        """The engine of a server that was started with `unhurried`."""
+        assert isinstance(self.session.engine, UnhurriedEngine)
+        return self.session.engine
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing of any request is left."""
         metrics = self.desk.metrics
         return (
-            self.engine.num_unfinished == 0
-            and self.service.session.num_unfinished == 0
+            self.session.engine.num_unfinished == 0
+            and self.session.num_unfinished == 0
             and self.service.num_unfinished == 0
             and self.desk.admission.num_turns == 0
             and metrics.value("mmgen_turns_running") == 0
@@ -94,6 +97,14 @@ class RunningServer:
         self.service.close()
         self.desk.previews.close()
         assert not self._thread.is_alive()
+
+
+def unhurried(model: Path, seconds: float) -> Session:
+    """Return a session whose engine's steps take at least some time."""
+    checkpoint = open_checkpoint(model)
+    engine = UnhurriedEngine(checkpoint.load_decoder(), num_rows=16)
+    engine.seconds = seconds
+    return Session(checkpoint, engine)
 
 
 StartServer: TypeAlias = Callable[..., RunningServer]
@@ -142,7 +153,7 @@ def start_server(tiny_checkpoint: Path) -> Iterator[StartServer]:
             *, seconds: float = 0.0, fetcher: Fetcher | None = None, **config: Any
         ) -> RunningServer:
             settings = ServerConfig(**{"model_name": "tiny", **config})
-            server = RunningServer(tiny_checkpoint, settings, seconds=seconds, fetcher=fetcher)
+            server = RunningServer(unhurried(tiny_checkpoint, seconds), settings, fetcher)
             stack.callback(server.close)
             return server
 
@@ -153,7 +164,7 @@ def start_server(tiny_checkpoint: Path) -> Iterator[StartServer]:
 def server(tiny_checkpoint: Path) -> Iterator[RunningServer]:
     """A server that the tests of a module share; each of them leaves it idle."""
     config = ServerConfig(model_name="tiny")
-    server = RunningServer(tiny_checkpoint, config, seconds=0.0, fetcher=None)
+    server = RunningServer(unhurried(tiny_checkpoint, 0.0), config)
     try:
         yield server
         wait_until(lambda: server.is_idle)
