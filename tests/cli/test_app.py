@@ -139,3 +139,14 @@ def test_a_reader_who_leaves_is_no_failure_to_speak_of(endings: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() not in (0, -signal.SIGPIPE)
+
+
+def test_a_command_whose_distribution_is_missing_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mmgen_chat", None)
+    monkeypatch.delitem(sys.modules, "mmgen_chat.cli", raising=False)
+    assert run_main(monkeypatch, "chat") == 1
+    message = capsys.readouterr().err.strip()
+    assert "`mmgen chat` is a distribution of its own" in message
+    assert message.endswith("pip install mmgen-chat")

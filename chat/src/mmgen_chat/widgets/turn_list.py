@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import ItemGrid, VerticalScroll
 
 from mmgen_chat.conversation import Conversation, Picture, Turn
 from mmgen_chat.widgets.picture_view import PictureView, Surface
-from mmgen_chat.widgets.turn_view import TurnView
+from mmgen_chat.widgets.turn_view import MIN_COLUMNS, TurnView
 
 __all__ = ["TurnList"]
 
 
-class _Contest(Horizontal):
+class _Contest(ItemGrid):
     """Versions of one turn side by side."""
 
     DEFAULT_CSS = """
@@ -25,7 +25,8 @@ class _Contest(Horizontal):
         self.turn_ids = tuple(turn.id for turn in turns)
         of = len(turns)
         super().__init__(
-            *(TurnView(surface, turn, version=(at, of)) for at, turn in enumerate(turns, start=1))
+            *(TurnView(surface, turn, version=(at, of)) for at, turn in enumerate(turns, start=1)),
+            min_column_width=MIN_COLUMNS,
         )
 
 

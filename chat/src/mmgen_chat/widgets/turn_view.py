@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import ItemGrid, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Markdown, Static
@@ -28,7 +28,10 @@ from mmgen_chat.safe_text import one_line, printable
 from mmgen_chat.widgets.picture_block import PictureBlock
 from mmgen_chat.widgets.picture_view import Surface
 
-__all__ = ["TurnView"]
+__all__ = ["MIN_COLUMNS", "TurnView"]
+
+MIN_COLUMNS = 18
+"""Cells that a picture beside others has at least."""
 
 
 class TurnView(Vertical, can_focus=True):
@@ -85,7 +88,7 @@ class TurnView(Vertical, can_focus=True):
         self._stream: MarkdownStream | None = None
         self._blocks: dict[str, PictureBlock] = {}
         self._indices: dict[int, str] = {}
-        self._row: Horizontal | None = None
+        self._row: ItemGrid | None = None
 
     def compose(self) -> ComposeResult:
         yield self._who
@@ -100,9 +103,9 @@ class TurnView(Vertical, can_focus=True):
             while segments and isinstance(following := segments[0], Picture):
                 pictures.append(following)
                 segments.pop(0)
-            with Horizontal(classes="row"):
+            with ItemGrid(classes="row", min_column_width=MIN_COLUMNS):
                 for picture in pictures:
-                    yield self._block(picture, among=len(pictures))
+                    yield self._block(picture)
         yield self._note
 
     def on_mount(self) -> None:
@@ -174,7 +177,7 @@ class TurnView(Vertical, can_focus=True):
     async def on_unmount(self) -> None:
         await self._end_stream()
 
-    def _block(self, picture: Picture, *, among: int = 1) -> PictureBlock:
+    def _block(self, picture: Picture) -> PictureBlock:
         block = PictureBlock(self._surface, picture, max_rows=self._max_rows)
         self._blocks[picture.id] = block
         return block
@@ -192,7 +195,7 @@ class TurnView(Vertical, can_focus=True):
         self._indices[event.index] = event.picture.id
         block = self._block(event.picture)
         if self._row is None:
-            self._row = Horizontal(classes="row")
+            self._row = ItemGrid(classes="row", min_column_width=MIN_COLUMNS)
             await self.mount(self._row, before=self._note)
         await self._row.mount(block)
 
