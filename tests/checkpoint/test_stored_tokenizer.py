@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmgen.checkpoint import GenerationDefaults, open_checkpoint
-from mmgen.errors import CheckpointError
+from mmgen.errors import CheckpointError, PluginError
 from mmgen.model import Decoder
-from mmgen.plugins import load_visual_tokenizer_class
+from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
 from mmgen.text_tokenizer import TextTokenizer
-from mmgen.visual_tokenizer import AbstractVisualTokenizer, Grid
+from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Grid, Picture
 from mmgen.vocabulary import Vocabulary
 
 PLUGIN = '''
@@ -139,3 +141,66 @@ def test_a_tokenizer_without_weights_leaves_no_directory(
     checkpoint = open_checkpoint(tmp_path / "model")
     assert checkpoint.visual_tokenizers["palette"].weights is None
     assert checkpoint.load_visual_tokenizer("palette").fingerprint == palette.fingerprint
+
+
+def test_a_plugin_that_disappeared_is_named_with_its_version(
+    tmp_path: Path, save_dyed: Callable[[Path | None], Path]
+) -> None:
+    path = save_dyed(tmp_path / "weights")
+    shutil.rmtree(tmp_path / "site")
+    importlib.invalidate_caches()
+    checkpoint = open_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"install mmgen-dyed \(version 3\.0 when"):
+        checkpoint.load_visual_tokenizer("dyed")
+    assert load_visual_tokenizer("palette").spec
+
+
+def test_a_plugin_that_cannot_load_any_more_is_named_with_its_version(
+    tmp_path: Path,
+    dyed: AbstractVisualTokenizer,
+    save_dyed: Callable[[Path | None], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = open_checkpoint(save_dyed(tmp_path / "weights"))
+
+    def load(path: Path | None = None, **options: object) -> AbstractVisualTokenizer:
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(type(dyed), "load", load)
+    with pytest.raises(CheckpointError, match=r"mmgen-dyed 3\.0 .* RuntimeError: no driver; re"):
+        checkpoint.load_visual_tokenizer("dyed")
+
+
+def test_a_plugin_that_draws_no_numbers_is_named_with_its_version(
+    tmp_path: Path,
+    dyed: AbstractVisualTokenizer,
+    save_dyed: Callable[[Path | None], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = open_checkpoint(save_dyed(tmp_path / "weights")).load_visual_tokenizer("dyed")
+    codes = Codes(np.zeros((16, 1), dtype=np.int64), Grid(4, 4))
+    assert tokenizer.decode([codes])[0].shape == (32, 32, 3)
+
+    def decode(self: object, codes: list[Codes], **options: object) -> list[Picture]:
+        return [np.full((32, 32, 3), np.nan, dtype=np.float32)]
+
+    monkeypatch.setattr(type(dyed), "decode", decode)
+    with pytest.raises(PluginError, match=r"of mmgen-dyed 3\.0 drew values nan to nan"):
+        tokenizer.decode([codes])
+
+
+def test_plugins_that_quarrel_over_a_name_harm_no_other(
+    tmp_path: Path, save_dyed: Callable[[Path | None], Path]
+) -> None:
+    path = save_dyed(tmp_path / "weights")
+    for rival in ("one", "other"):
+        metadata = tmp_path / "site" / f"mmgen_{rival}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: mmgen-{rival}\nVersion: 1.0\n", encoding="utf-8"
+        )
+        (metadata / "entry_points.txt").write_text(
+            "[mmgen.visual_tokenizers]\ntwice = nowhere:T\n", encoding="utf-8"
+        )
+    importlib.invalidate_caches()
+    assert open_checkpoint(path).load_visual_tokenizer("dyed").spec

@@ -14,8 +14,13 @@ from mmgen.evaluate.classifier import (
     augmented,
     trained_classifier,
 )
+from mmgen.evaluate.comparison import compare
+from mmgen.evaluate.feature_distance import feature_distance
 from mmgen.evaluate.pack import EmojiRow
 from mmgen.evaluate.progress import unwatched
+from mmgen.evaluate.yardstick import Candidate
+from mmgen.pictures import to_array
+from mmgen_palette import PaletteTokenizer
 
 TINY = ClassifierConfig(side=16, widths=(8, 16), num_epochs=60, batch_size=16, lr=1e-2)
 
@@ -103,3 +108,29 @@ def test_augmentation_keeps_shape_and_range_and_changes_every_picture() -> None:
 def test_settings_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         ClassifierConfig(num_epochs=0)
+
+
+def test_its_features_tell_more_from_less_changed_pictures(
+    judge: Classifier, rows: list[EmojiRow]
+) -> None:
+    pictures = [row.open() for row in rows]
+    features = judge.features(pictures)
+    assert features.shape == (len(rows), TINY.widths[-1])
+    arrays = [to_array(picture, (64, 64), "crop") for picture in pictures]
+    blurred = [to_array(picture.resize((12, 12)), (64, 64), "crop") for picture in pictures]
+    crushed = [to_array(picture.resize((3, 3)), (64, 64), "crop") for picture in pictures]
+    distances = [feature_distance(judge, arrays, other) for other in (arrays, blurred, crushed)]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert distances == sorted(distances)
+
+
+def test_a_comparison_names_the_distance_as_its_own(
+    judge: Classifier, rows: list[EmojiRow]
+) -> None:
+    palette = Candidate(name="palette", tokenizer=PaletteTokenizer(), num_parameters=None)
+    pictures = [row.open() for row in rows[:8]]
+    comparison, _ = compare([palette], pictures, judge=judge, code_model=None, progress=unwatched)
+    distance = comparison.tokenizers[0].classifier_distance
+    assert distance is not None and distance > 0
+    assert "mmgen classifier distance" in comparison.markdown()
+    assert not any("--judge" in item for item in comparison.not_measured)
