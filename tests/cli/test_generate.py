@@ -336,3 +336,15 @@ def test_sizes_are_width_first() -> None:
     for text in ("96", "x", "-1x4", "96x64x3", "1e2x4"):
         with pytest.raises(SettingsError):
             parse_size(text)
+
+
+def test_a_negative_prompt_is_kept_with_the_picture(model: str) -> None:
+    words = ("a fox", "--seed", "3", "--guidance", "4", "--model", model)
+    for name, more in (("plain.png", ()), ("away.png", ("--negative", "a red fox red"))):
+        assert draw(*words, *more, "-o", name).exit_code == 0
+    assert Path("plain.png").read_bytes() != Path("away.png").read_bytes()
+    settings = json.loads(read_metadata(Path("away.png"))["settings"])
+    assert settings["negative_prompt"] == "a red fox red"
+    assert draw("--from", "away.png", "-o", "again.png").exit_code == 0
+    assert Path("away.png").read_bytes() == Path("again.png").read_bytes()
+    refused(draw("--from", "away.png", "--negative", "x"), SettingsError)
