@@ -27,11 +27,17 @@ class Tmux:
     """A tmux of its own, with one window."""
 
     def __init__(self, folder: Path) -> None:
-        self._socket = f"mmgen-{os.getpid()}-{folder.name}"
         self._folder = folder
+        self._num_started = 0
+
+    @property
+    def _socket(self) -> str:
+        # Another one each time: the server before may still be on its way out.
+        return f"mmgen-{os.getpid()}-{self._folder.name}-{self._num_started}"
 
     def start(self, *words: str, columns: int = 80, rows: int = 24) -> None:
         """Run the chat."""
+        self._num_started += 1
         environment = {
             "HOME": str(self._folder),
             "TERM": "xterm-256color",

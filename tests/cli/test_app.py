@@ -144,9 +144,9 @@ def test_a_reader_who_leaves_is_no_failure_to_speak_of(endings: Path) -> None:
 def test_a_command_whose_distribution_is_missing_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mmgen_chat", None)
-    monkeypatch.delitem(sys.modules, "mmgen_chat.cli", raising=False)
-    assert run_main(monkeypatch, "chat") == 1
+    talk = Place("mmgen_talk.cli:talk", "Talk.", distribution="mmgen-talk")
+    monkeypatch.setattr(app, "COMMANDS", {"talk": talk})
+    assert run_main(monkeypatch, "talk") == 1
     message = capsys.readouterr().err.strip()
-    assert "`mmgen chat` is a distribution of its own" in message
-    assert message.endswith("pip install mmgen-chat")
+    assert "`mmgen talk` is a distribution of its own" in message
+    assert message.endswith("pip install mmgen-talk")
