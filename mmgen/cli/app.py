@@ -42,7 +42,9 @@ COMMANDS: Mapping[str, Place] = {
     ),
     "batch": Place("mmgen.cli.batch:batch", "Caption or draw many, and never lose a line."),
     "models": Place("mmgen.cli.models:models", "List installed models and describe one."),
-    "tokenizer": Place("mmgen.cli.tokenizer:tokenizer", "List, try and check visual tokenizers."),
+    "tokenizer": Place(
+        "mmgen.cli.tokenizer:tokenizer", "List, try, check and begin visual tokenizers."
+    ),
     "vocabulary": Place(
         "mmgen.cli.vocabulary:vocabulary", "Show a model's ids; add those of a tokenizer."
     ),

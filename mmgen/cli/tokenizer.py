@@ -31,7 +31,7 @@ _weights_option = click.option(
 
 @click.group()
 def tokenizer() -> None:
-    """List, try and check visual tokenizers."""
+    """List, try, check and begin visual tokenizers."""
 
 
 @tokenizer.command("list")

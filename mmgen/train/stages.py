@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mmgen.data.prepare import PrepareConfig, Progress, prepare
 from mmgen.errors import CheckpointError, DataError, OutputError, SettingsError
-from mmgen.plugins import load_visual_tokenizer_class
+from mmgen.plugins import load_visual_tokenizer
 from mmgen.text_tokenizer import load_text_tokenizer, train_bpe
 from mmgen.train.config import TokenizerSource
 from mmgen.train.overrides import differences, to_plain
@@ -115,7 +115,7 @@ class PrepareStage(AbstractStage):
         )
         tokenizers: dict[str, AbstractVisualTokenizer] = {}
         for source in self.visual_tokenizers:
-            tokenizer = load_visual_tokenizer_class(source.name).load(source.path)
+            tokenizer = load_visual_tokenizer(source.name, source.path)
             tokenizers[source.name] = tokenizer
             vocabulary = vocabulary.extend(
                 source.name,
