@@ -32,7 +32,8 @@ from mmgen.batch.tasks.generate import GenerateSettings, GenerateTask
 checkpoint, source, place, task, forms, num_kills = sys.argv[1:]
 forms = tuple(filter(None, forms.split(",")))
 place, num_kills = Path(place), int(num_kills)
-GROWING = {"results.jsonl", "errors.jsonl", "log.jsonl", "report.json", "mmgen.json", "sidecars"}
+TELLS_OF_RUNS = {"log.jsonl", "report.json", "report.html"}
+GROWING = {"results.jsonl", "errors.jsonl", "mmgen.json", "sidecars"} | TELLS_OF_RUNS
 
 backend = open_backend(checkpoint, parts="both", rows_per_request=2, num_rows=16)
 session = backend.session
@@ -111,9 +112,9 @@ while kills < num_kills:
     rows = [record["row"] for record in log]
     assert len(set(rows)) == len(rows), "a row was answered twice"
     found = visible(folder)
-    for name in ("log.jsonl", "report.json"):
+    for name in TELLS_OF_RUNS:
         del found[name]
-    assert found.keys() == expected.keys() - {"log.jsonl", "report.json"}, "files differ"
+    assert found.keys() == expected.keys() - TELLS_OF_RUNS, "files differ"
     different = [name for name in found if found[name] != expected[name]]
     assert not different, f"{different[:5]} differ"
     hidden = [path for path in folder.rglob(".*")]

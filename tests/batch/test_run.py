@@ -41,7 +41,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return every file that follows from the job alone."""
-    leave = {"log.jsonl", "report.json", "lock"}
+    leave = {"log.jsonl", "report.json", "report.html", "lock"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
