@@ -66,6 +66,8 @@ class ScriptedBackend(AbstractBackend):
     """Code at which the connection breaks."""
     refuses: MmgenError | None = None
     """Why it cannot be opened."""
+    lengths: tuple[int, ...] = ()
+    """Numbers of codes that a picture may have."""
     gate: asyncio.Event | None = None
     """What each code after `free` waits for."""
     free: int = 0
@@ -88,7 +90,9 @@ class ScriptedBackend(AbstractBackend):
             model=self.name,
             abilities=self.abilities,
             context_length=256,
-            tokenizers=(TokenizerInfo(name="tiles", sizes=((SIDE, SIDE), (32, 32))),),
+            tokenizers=(
+                TokenizerInfo(name="tiles", sizes=((SIDE, SIDE), (32, 32)), lengths=self.lengths),
+            ),
             guidance_scale=3.0,
         )
 
@@ -132,7 +136,8 @@ class ScriptedBackend(AbstractBackend):
             prompt = request.prompt if isinstance(request, DrawRequest) else text
             for index in range(number):
                 seed = request.settings.seed + index
-                async for event in self._picture(index, prompt, seed):
+                length = request.settings.length or NUM_CODES
+                async for event in self._picture(index, prompt, seed, length):
                     image_ids += isinstance(event, ImageProgress)
                     yield event
                     if isinstance(event, TurnFailed):
@@ -141,14 +146,16 @@ class ScriptedBackend(AbstractBackend):
         applied = Applied(model=self.name, seed=request.settings.seed)
         yield TurnFinished(end="end", usage=usage, applied=applied, seconds=1.0)
 
-    async def _picture(self, index: int, prompt: str, seed: int) -> AsyncGenerator[Event]:
+    async def _picture(
+        self, index: int, prompt: str, seed: int, length: int
+    ) -> AsyncGenerator[Event]:
         drawing = Drawing(
-            prompt=prompt, model=self.name, seed=seed, guidance_scale=3.0, num_codes=NUM_CODES
+            prompt=prompt, model=self.name, seed=seed, guidance_scale=3.0, num_codes=length
         )
         picture = Picture(size=(SIDE, SIDE), tokenizer="tiles", drawing=drawing)
         yield ImageStarted(index=index, picture=picture)
         codes: list[int] = []
-        for done in range(1, NUM_CODES + 1):
+        for done in range(1, length + 1):
             while self.gate is not None and done > self.free:
                 await self.gate.wait()
             if done == self.breaks_at:
@@ -160,7 +167,7 @@ class ScriptedBackend(AbstractBackend):
             yield ImageProgress(
                 index=index,
                 num_done=done,
-                num_codes=NUM_CODES,
+                num_codes=length,
                 codes=Codes(np.array(codes)[:, None], GRID),
                 preview=colored(codes),
             )
@@ -175,7 +182,7 @@ class ScriptedBackend(AbstractBackend):
                 fingerprint="0",
                 drawing=Drawing(
                     prompt=prompt, model=self.name, seed=seed, guidance_scale=3.0,
-                    num_done=NUM_CODES, num_codes=NUM_CODES, seconds=1.5,
+                    num_done=length, num_codes=length, seconds=1.5,
                 ),
             ),
         )  # fmt: skip

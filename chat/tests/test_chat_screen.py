@@ -12,6 +12,7 @@ from textual import events
 
 from mmgen.errors import CheckpointError
 from mmgen_chat.backend import ChatRequest, DrawRequest
+from mmgen_chat.settings import Settings
 from mmgen_chat.store import Store
 from mmgen_chat.widgets.attachment_tray import Thumbnail
 from mmgen_chat.widgets.picture_block import PictureBlock
@@ -309,5 +310,94 @@ def test_a_dropped_file_is_attached_and_taken_away(tmp_path: Path) -> None:
             assert isinstance(request, ChatRequest)
             (picture,) = request.turns[-1].pictures
             assert picture.source == "a picture.png"
+
+    run_async(test)
+
+
+def test_a_sketch_is_refined_with_more_tokens() -> None:
+    async def test() -> None:
+        backend = ScriptedBackend(
+            abilities=frozenset({"draw", "look", "extend"}), lengths=(4, 8, 16)
+        )
+        async with staged(backend) as stage:
+            await stage.settle()
+            await stage.say("/tokens 4")
+            await stage.say("/draw a cat")
+            sketch = stage.chat.conversation.path()[-1].pictures[0]
+            await stage.say("/refine 3")
+            assert "this picture has 4 tokens; choose one of 8, 16" in stage.text()
+            stage.chat.composer.put("")
+            await stage.say("/refine")
+            request = stage.backend.requests[-2]
+            assert isinstance(request, DrawRequest)
+            assert request.settings.length == 8 and request.extends is not None
+            assert request.extends.id == sketch.id and "8 tokens" in stage.text()
+
+    run_async(test)
+
+
+def test_a_model_whose_pictures_have_one_length_cannot_refine() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("/draw a cat")
+            await stage.say("/refine")
+            assert "the pictures it draws have one length" in " ".join(stage.text().split())
+
+    run_async(test)
+
+
+def test_keys_follow_the_settings() -> None:
+    async def test() -> None:
+        settings = Settings(keys={"help": "ctrl+b", "panel": "ctrl+o"})
+        async with staged(settings=settings) as stage:
+            await stage.settle()
+            await stage.pilot.press("ctrl+b")
+            await stage.until(lambda: "Commands for pictures" in stage.text())
+            await stage.pilot.press("escape", "ctrl+o")
+            await stage.until(lambda: stage.chat.panel.display)
+            assert stage.chat.panel.query_one("#control-tokenizer").has_focus
+
+    run_async(test)
+
+
+def test_the_panel_takes_values_and_refuses_others() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.settle()
+            await stage.pilot.press("f2", "tab", "tab", "tab", *"2.5", "enter")
+            await stage.until(lambda: stage.app.controls.guidance == 2.5)
+            await stage.pilot.press("tab", *"minus", "enter")
+            await stage.until(lambda: "seed is a number from 0" in stage.text())
+            assert stage.app.controls.seed is None
+            await stage.pilot.press("escape")
+            assert stage.chat.composer.has_focus
+
+    run_async(test)
+
+
+def test_a_picture_is_saved_by_key_and_by_double_click(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with staged(settings=Settings(pictures=tmp_path)) as stage:
+            await stage.say("/draw a cat")
+            stage.app.screen.query_one(PictureBlock).focus()
+            await stage.pilot.press("s")
+            await stage.until(lambda: (tmp_path / "a-cat.png").exists())
+            await stage.pilot.click(PictureBlock, times=2, offset=(5, 5))
+            await stage.until(lambda: (tmp_path / "a-cat-2.png").exists())
+            await stage.pilot.press("enter")
+            await stage.until(lambda: "Esc back" in stage.text())
+            await stage.pilot.press("escape")
+
+    run_async(test)
+
+
+def test_a_terminal_that_becomes_tiny_and_large_again() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("draw a cat")
+            for size in ((20, 5), (3, 2), (80, 24)):
+                await stage.pilot.resize_terminal(*size)
+                await stage.pilot.pause()
+            assert "Say something" in stage.text()
 
     run_async(test)
