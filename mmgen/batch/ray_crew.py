@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from mmgen.errors import EngineError, SettingsError
 __all__ = ["RayCrew", "open_crew"]
 
 _POLL_SECONDS = 0.5
+_CONNECT_SECONDS = 10.0
 _PACKETS_AHEAD = 2
 """Packets that a worker has before it, so that it never waits for the next one."""
 _MOST_LOSSES = 3
@@ -176,6 +178,7 @@ def open_crew(
     ray = _ray()
     is_local = address == "local"
     try:
+        _check_reachable(address)
         ray.init(
             address="local" if is_local else address,
             num_cpus=num_workers if is_local else None,
@@ -198,6 +201,13 @@ def open_crew(
         )
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise at once if nobody listens, as Ray itself would try for minutes and end the process."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _ray() -> Any:
