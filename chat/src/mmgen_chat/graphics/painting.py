@@ -21,7 +21,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 
 from mmgen_chat.graphics import escapes
-from mmgen_chat.graphics.sixel import sixel
+from mmgen_chat.graphics.sixel import few_colors, sixel
 from mmgen_chat.graphics.terminal import Terminal
 
 __all__ = ["AbstractPainting", "fitted", "paint"]
@@ -146,6 +146,11 @@ class _Kitty(AbstractPainting):
 class _Overlaid(AbstractPainting):
     """Blank cells, over which pixels are laid."""
 
+    def __init__(self, image: Image.Image, terminal: Terminal, columns: int, rows: int) -> None:
+        super().__init__(image, terminal, columns, rows)
+        self._crop: Region | None = None
+        self._data = ""
+
     def strip(self, row: int) -> Strip:
         return Strip([Segment(" " * self.columns)], self.columns)
 
@@ -154,14 +159,26 @@ class _Overlaid(AbstractPainting):
         return True
 
     def overlay(self, crop: Region) -> str:
+        # Cells are written far more often than another part is seen.
+        if crop != self._crop:
+            self._crop, self._data = crop, self._encoded(crop)
+        return self._data
+
+    def _encoded(self, crop: Region) -> str:
         width, height = self.terminal.cell
-        whole = _scaled(self.image, (self.columns * width, self.rows * height))
+        whole = self._enlarged((self.columns * width, self.rows * height))
         part = whole.crop(
             (crop.x * width, crop.y * height, crop.right * width, crop.bottom * height)
         )
         if self.terminal.graphics == "sixel":
             return sixel(part)
         return escapes.iterm2_picture(part, crop.width, crop.height)
+
+    def _enlarged(self, size: tuple[int, int]) -> Image.Image:
+        if self.terminal.graphics == "sixel" and size[0] >= 2 * self.image.width:
+            # Far quicker than finding the colours of the large picture, since previews are small.
+            return few_colors(self.image).resize(size, Image.Resampling.NEAREST)
+        return _scaled(self.image, size)
 
 
 def paint(image: Image.Image, terminal: Terminal, columns: int, rows: int) -> AbstractPainting:
