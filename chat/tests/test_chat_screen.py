@@ -401,3 +401,18 @@ def test_a_terminal_that_becomes_tiny_and_large_again() -> None:
             assert "Say something" in stage.text()
 
     run_async(test)
+
+
+def test_the_conversation_is_scrolled_from_the_prompt() -> None:
+    async def test() -> None:
+        async with staged() as stage:
+            await stage.say("/draw a cat")
+            await stage.say("/draw a dog")
+            assert "“a dog”" in stage.text() and "“a cat”" not in stage.text()
+            await stage.pilot.press("pageup")
+            await stage.until(lambda: "“a cat”" in stage.text())
+            await stage.pilot.press("pagedown", "pagedown")
+            await stage.until(lambda: "“a dog”" in stage.text())
+            assert stage.chat.composer.has_focus
+
+    run_async(test)

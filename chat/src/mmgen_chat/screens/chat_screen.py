@@ -114,6 +114,10 @@ class ChatScreen(AnsweringScreen):
         await self.prompt.paste(event.text)
         self.composer.focus()
 
+    @on(Composer.Paged)
+    def _paged(self, message: Composer.Paged) -> None:
+        self.action_page(message.step)
+
     @on(Composer.HelpWanted)
     def _help_wanted(self) -> None:
         self.app.action_help()
@@ -225,6 +229,7 @@ class ChatScreen(AnsweringScreen):
     def action_page(self, step: int) -> None:
         """Scroll the conversation by a page."""
         if step < 0:
+            self.turns.release_anchor()
             self.turns.scroll_page_up()
         else:
             self.turns.scroll_page_down()

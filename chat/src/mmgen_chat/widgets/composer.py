@@ -42,6 +42,13 @@ class Composer(TextArea):
     class HelpWanted(Message):
         """A question mark was typed where nothing else stands."""
 
+    class Paged(Message):
+        """The conversation shall be scrolled by a page; the prompt itself is always short."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
     class Left(Message):
         """Arrow up was pressed where there is no history."""
 
@@ -119,6 +126,12 @@ class Composer(TextArea):
                 return
         event.stop()
         event.prevent_default()
+
+    def action_cursor_page_up(self) -> None:
+        self.post_message(self.Paged(-1))
+
+    def action_cursor_page_down(self) -> None:
+        self.post_message(self.Paged(1))
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
