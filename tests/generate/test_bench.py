@@ -11,8 +11,8 @@ from mmgen.errors import SettingsError
 from mmgen.generate.bench import (
     GenerationBenchConfig,
     by_plain_loop,
-    plain_model,
     measure_generation,
+    plain_model,
 )
 from mmgen.generate.engine import SamplingParams
 from mmgen.generate.requests import DrawRequest
