@@ -19,7 +19,7 @@ import click
 from mmgen import __version__
 from mmgen.errors import MmgenError, PluginError
 
-__all__ = ["COMMANDS", "Place", "cli", "main", "run_command"]
+__all__ = ["COMMANDS", "Place", "cli", "load_command", "main", "run_command"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,27 @@ COMMANDS: Mapping[str, Place] = {
 }
 
 
+def load_command(title: str, place: Place) -> click.Command:
+    """Import a command; `title` is what an error calls it.
+
+    Raises:
+        PluginError: its distribution is not installed.
+    """
+    module, _, attribute = place.target.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if place.distribution is None or error.name != module.partition(".")[0]:
+            raise
+        raise PluginError(
+            f"`{title}` belongs to a distribution of its own, which is not installed; "
+            f"pip install {place.distribution}"
+        ) from error
+    command = getattr(found, attribute)
+    assert isinstance(command, click.Command), f"{place.target} is not a click command"
+    return command
+
+
 class LazyGroup(click.Group):
     """A group whose subcommands are imported when they run."""
 
@@ -67,19 +88,7 @@ class LazyGroup(click.Group):
         place = COMMANDS.get(cmd_name)
         if place is None:
             return None
-        module, _, attribute = place.target.partition(":")
-        try:
-            found = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if place.distribution is None or error.name != module.partition(".")[0]:
-                raise
-            raise PluginError(
-                f"`mmgen {cmd_name}` is a distribution of its own, which is not installed; "
-                f"pip install {place.distribution}"
-            ) from error
-        command = getattr(found, attribute)
-        assert isinstance(command, click.Command), f"{place.target} is not a click command"
-        return command
+        return load_command(f"mmgen {cmd_name}", place)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

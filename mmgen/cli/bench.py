@@ -9,8 +9,9 @@ from typing import Literal
 
 import click
 
+from mmgen.cli.app import Place, load_command
 from mmgen.cli.bench_serve import bench_serve
-from mmgen.errors import SettingsError
+from mmgen.errors import MmgenError, PluginError, SettingsError
 
 __all__ = ["bench"]
 
@@ -24,7 +25,26 @@ _model_option = click.option(
 )
 
 
-@click.group()
+CHAT = Place("mmgen_chat.bench.command:bench_chat", "Measure the chat.", distribution="mmgen-chat")
+
+
+class BenchGroup(click.Group):
+    """The measurements, with the one that another distribution brings."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "chat"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "chat":
+            return super().get_command(ctx, cmd_name)
+        try:
+            return load_command("mmgen bench chat", CHAT)
+        except PluginError as error:
+            # Help lists all measurements; only running this one needs what is missing.
+            return _refused("chat", CHAT.summary, error)
+
+
+@click.group(cls=BenchGroup)
 def bench() -> None:
     """Measure speed and memory.
 
@@ -337,6 +357,19 @@ def bench_train(
             f"{result.matmul_share:.0%} of the {result.matmul_rate / 1e9:.0f} GFLOPS that a large "
             f"matrix product reaches here; optimizers take {result.optimizer_share:.0%}"
         )
+
+
+def _refused(name: str, summary: str, error: MmgenError) -> click.Command:
+    """Return a command that can only say why it cannot run."""
+
+    def refuse(words: tuple[str, ...]) -> None:
+        raise error
+
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name, callback=refuse, params=[words], short_help=summary, help=summary,
+        context_settings={"ignore_unknown_options": True},
+    )  # fmt: skip
 
 
 def _show(
