@@ -148,5 +148,5 @@ def test_a_command_whose_distribution_is_missing_says_how_to_get_it(
     monkeypatch.setattr(app, "COMMANDS", {"talk": talk})
     assert run_main(monkeypatch, "talk") == 1
     message = capsys.readouterr().err.strip()
-    assert "`mmgen talk` is a distribution of its own" in message
+    assert "`mmgen talk` belongs to a distribution of its own" in message
     assert message.endswith("pip install mmgen-talk")
