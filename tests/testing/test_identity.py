@@ -197,7 +197,9 @@ def test_import_of_another_part_of_mmgen_is_caught(plugin_directory: Path) -> No
         "class Greedy(PaletteTokenizer): pass\n"
     )
     (result,) = check(import_module("greedy_layers").Greedy, only=["imports"]).failures
-    assert result.found == "importing greedy_layers imports mmgen.plugins"
+    assert result.found == (
+        "importing greedy_layers imports mmgen.guarded_tokenizer, mmgen.plugins"
+    )
 
 
 def test_cuda_at_import_is_caught(plugin_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
