@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import SubprocessError
 
 from vllm import EngineArgs
 from vllm.platforms import current_platform
@@ -66,7 +67,7 @@ def launch(
         with _in_process():
             settings = arguments.create_engine_config()
         llm = LLMEngine(settings, Executor.get_class(settings), log_stats=False)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, SubprocessError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise EngineError(
             f"vLLM does not start: {reason[0] if reason else type(error).__name__}"

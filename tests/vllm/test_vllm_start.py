@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,8 +111,13 @@ def test_what_vllm_cannot_do_is_one_line(checkpoint: Checkpoint) -> None:
 
 
 def test_the_command_line_draws_the_same_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    # Without a compiler in reach, vLLM is started as it is.
-    environment = os.environ | {"PATH": str(Path(sys.executable).parent)}
+    # With no compiler in reach vLLM is started as it is; it asks `lscpu` for the processors.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    found = shutil.which("lscpu")
+    assert found is not None, "vLLM needs lscpu on a CPU"
+    (tools / "lscpu").symlink_to(found)
+    environment = os.environ | {"PATH": str(tools)}
     files = []
     for engine in ("torch", "vllm"):
         path = tmp_path / f"{engine}.png"
