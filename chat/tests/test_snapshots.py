@@ -117,6 +117,10 @@ def test_a_screen_looks_as_it_did(name: str, tmp_path: Path) -> None:
                 await scene(stage)
                 for field in stage.app.screen.query(Input):
                     field.cursor_blink = False
+                # It was told not to blink perhaps before it had the focus, and then hides: a cursor
+                # that stops blinking now shows exactly where the focus is.
+                stage.chat.composer.cursor_blink = True
+                stage.chat.composer.cursor_blink = False
                 if name != "growing":
                     stage.chat.status.rate = 20.0
                 await stage.pilot.pause(0.3)
