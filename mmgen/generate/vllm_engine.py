@@ -8,6 +8,7 @@ to the ids they share, and handed over again with these as part of the prompt.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -106,6 +107,8 @@ class VllmEngine(AbstractEngine):
         self._vocab_size = checkpoint.config.vocab_size
         self._context_length = checkpoint.config.context_length
         self._llm, capacity = launch(checkpoint, self.config)
+        self._num_threads = torch.get_num_threads()
+        self._stepping_thread = threading.get_ident()
         self._admission = Admission(capacity)
         self._waiting: deque[_Flight] = deque()
         self._flights: dict[int, _Flight] = {}
@@ -165,6 +168,7 @@ class VllmEngine(AbstractEngine):
             self._ground(flight)
 
     def step(self) -> list[Step]:
+        self._enter_thread()
         self._admit()
         if not self._flights:
             return []
@@ -183,6 +187,15 @@ class VllmEngine(AbstractEngine):
             self._ground(flight)
         self._waiting.clear()
         self._llm.engine_core.shutdown()
+
+    def _enter_thread(self) -> None:
+        """Give the thread that steps now as many helpers as the one that started vLLM.
+
+        Each thread has its own count, and vLLM's attention on a CPU dies where two differ.
+        """
+        if self._stepping_thread != threading.get_ident():
+            torch.set_num_threads(self._num_threads)
+            self._stepping_thread = threading.get_ident()
 
     def _admit(self) -> None:
         """Hand waiting requests to vLLM, in order, as far as they fit beside what it has."""

@@ -15,7 +15,6 @@ from mmgen.generate.torch_engine import TorchEngine
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 # So small a model is fastest with one thread, above all where others need the processors too.
-os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 if find_spec("vllm") is not None:
     with warnings.catch_warnings():
