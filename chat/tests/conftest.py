@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,3 +23,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     yield home
+
+
+@pytest.fixture(autouse=True)
+def seeds_nobody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the seeds of turns without one from a fixed row: a model may say anything else."""
+    monkeypatch.setattr(secrets, "randbelow", random.Random(0).randrange)

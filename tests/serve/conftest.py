@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,12 @@ from mmgen.serve.desk import Desk
 from mmgen.serve.fetching import Fetcher
 from mmgen.serve.server import address_of, bind
 from mmgen.serve.settings import ServerConfig
+
+
+@pytest.fixture(autouse=True)
+def seeds_nobody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the seeds of requests without one from a fixed row: a random model may say anything."""
+    monkeypatch.setattr(secrets, "randbelow", random.Random(0).randrange)
 
 
 class UnhurriedEngine(TorchEngine):

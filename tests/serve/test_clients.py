@@ -118,7 +118,9 @@ def test_responses(openai: OpenAI) -> None:
     )
     calls = [item for item in answer.output if item.type == "image_generation_call"]
     assert [decoded(item.result or "").size for item in calls] == [(32, 32)]
-    said = openai.responses.create(model="tiny", input="hello", max_output_tokens=6)
+    said = openai.responses.create(
+        model="tiny", input="hello", max_output_tokens=6, extra_body={"seed": 4}
+    )
     assert said.usage is not None
     assert said.output_text and said.usage.output_tokens <= 6
 
