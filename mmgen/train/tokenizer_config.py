@@ -23,6 +23,9 @@ class TokenizerTrainConfig(AbstractStage):
     """The plugin, by name."""
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """What the plugin's `untrained` takes; empty for its own defaults."""
+    start_from: str | None = None
+    """A tokenizer, by name or as a folder that `save` wrote: every weight whose name and shape it
+    shares is taken from there. The rest starts fresh."""
     sources: tuple[WeightedSource, ...]
     """The pictures; all are held in memory as bytes, in the tokenizer's default size."""
     output: Path

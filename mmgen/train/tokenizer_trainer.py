@@ -10,17 +10,19 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from einops import rearrange
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmgen.errors import DataError, PictureError, PluginError
 from mmgen.pictures import open_picture, to_array
-from mmgen.plugins import load_visual_tokenizer_class
+from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
 from mmgen.train.optim import run_progress
 from mmgen.train.overrides import to_plain
 from mmgen.train.progress import AbstractProgress, SilentProgress
@@ -42,7 +44,13 @@ from mmgen.visual_tokenizer import (
     VisualTokenizerSpec,
 )
 
-__all__ = ["is_tokenizer_finished", "load_pictures", "pyramid_loss", "train_tokenizer"]
+__all__ = [
+    "is_tokenizer_finished",
+    "load_pictures",
+    "pyramid_loss",
+    "start_from",
+    "train_tokenizer",
+]
 
 
 def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3) -> Tensor:
@@ -137,10 +145,49 @@ def train_tokenizer(
     if not plugin.is_trainable:
         raise PluginError(f"the visual tokenizer {config.tokenizer} has nothing to train")
     progress = progress or SilentProgress()
-    trainer = _TokenizerTrainer(config, plugin.untrained(config.settings, seed=config.seed))
+    tokenizer = plugin.untrained(config.settings, seed=config.seed)
+    if config.start_from is not None:
+        taken, total = start_from(tokenizer, config.start_from)
+        progress.note(f"{taken} of {total} tensors start as {config.start_from} has them")
+    trainer = _TokenizerTrainer(config, tokenizer)
     pictures, weights = load_pictures(config.sources, trainer.tokenizer.spec, progress)
     with stop_signals() as stop:
         return trainer.run(pictures, weights, stop, progress)
+
+
+def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
+    """Copy into a tokenizer every weight of another that has the same name and shape.
+
+    Args:
+        tokenizer: the one to train.
+        origin: a plugin by name, as it ships, or a folder that a tokenizer of any plugin with the
+            same file was saved to.
+
+    Returns:
+        How many tensors were copied, and how many the tokenizer has.
+
+    Raises:
+        PluginError: there is no such tokenizer, or it shares no tensor.
+    """
+    if "/" in origin:
+        file = Path(origin) / "tokenizer.safetensors"
+        if not file.is_file():
+            raise PluginError(f"no tokenizer to start from in {origin}: {file.name} is missing")
+        theirs = load_file(file)
+    else:
+        theirs = dict(load_visual_tokenizer(origin).network().state_dict())
+    ours = tokenizer.network().state_dict()
+    shared = {
+        name: tensor
+        for name, tensor in theirs.items()
+        if name in ours and ours[name].shape == tensor.shape
+    }
+    if not shared:
+        raise PluginError(f"{origin} shares no weight with the tokenizer to train; start fresh")
+    with torch.no_grad():
+        for name, tensor in shared.items():
+            ours[name].copy_(tensor)
+    return len(shared), len(ours)
 
 
 class _TokenizerTrainer:

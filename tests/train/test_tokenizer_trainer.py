@@ -26,6 +26,7 @@ from mmgen.train.tokenizer_trainer import (
     is_tokenizer_finished,
     load_pictures,
     pyramid_loss,
+    start_from,
     train_tokenizer,
 )
 
@@ -158,3 +159,19 @@ def test_impossible_settings_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=field):
         replace(config, **{field: value})  # type: ignore[arg-type]
+
+
+def test_a_run_may_start_from_a_tokenizer(config: TokenizerTrainConfig, tmp_path: Path) -> None:
+    origin = load_visual_tokenizer_class("fsq").untrained(SMALL, seed=7)
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    origin.save(folder)
+    wider = load_visual_tokenizer_class("fsq").untrained({**SMALL, "levels": [5, 5, 5, 3]}, seed=1)
+    taken, total = start_from(wider, str(folder))
+    # The number of latents shapes a weight and a bias of the encoder, a weight of the decoder.
+    assert total - taken == 3
+    ours, theirs = wider.network().state_dict(), origin.network().state_dict()
+    assert torch.equal(ours["encoder.patches.weight"], theirs["encoder.patches.weight"])
+    assert not torch.equal(ours["decoder.vectors.weight"], theirs["decoder.vectors.weight"])
+    with pytest.raises(PluginError, match=r"tokenizer\.safetensors is missing"):
+        train_tokenizer(replace(config, start_from=str(tmp_path / "nothing")))

@@ -1,30 +1,37 @@
-"""The autoencoder around the quantizer: fully convolutional, eight pixels a side to one code.
+"""A convolutional encoder and decoder: eight pixels a side to one latent, and back.
 
-There is no normalisation layer, so what a code means depends only on the pixels near it, at any
+There is no normalisation layer, so what a latent means depends only on the pixels near it, at any
 picture size. Residual branches start at zero, which keeps training stable without norms.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.visual_tokenizer import TrainingOutput
-from mmgen_fsq.quantizer import FiniteScalarQuantizer
+from mmgen.autoencoding.settings import LearnedSettings
 
-__all__ = ["FsqDecoder", "FsqEncoder", "FsqNetwork", "FsqSettings"]
+__all__ = [
+    "FACTOR",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "ConvolutionalSettings",
+    "ResidualBlock",
+]
+
+FACTOR = 8
+"""Pixels a side that become one latent (the downsample factor)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FsqSettings:
-    """Everything that shapes the network."""
+class ConvolutionalSettings(LearnedSettings):
+    """What shapes the convolutions, and the sizes of pictures."""
 
-    levels: tuple[int, ...] = (7, 5, 5, 5, 5)
-    """Levels of each latent axis; their product is the codebook size."""
+    ineffective: ClassVar[frozenset[str]] = LearnedSettings.ineffective | {"perturbation"}
+
     encoder_widths: tuple[int, int] = (64, 128)
     """Channels at 1/4 and 1/8 of the picture's side."""
     encoder_depths: tuple[int, int] = (1, 2)
@@ -37,21 +44,22 @@ class FsqSettings:
     """Largest picture side in pixels; sides are multiples of 8."""
     default_side: int = 64
     """Side in pixels of a picture of which nobody says the size."""
-    min_psnr: float = 0.0
-    """Round-trip PSNR in dB promised to the conformance kit."""
+    perturbation: float = 0.0
+    """Share of vectors exchanged for another position's in training: a decoder that has met wrong
+    codes bears the mistakes of a model that draws them better (latent perturbation, RobusTok)."""
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 3:
-            raise ValueError(f"levels need 3 or more each, got {self.levels}")
         if (
-            self.max_side % 8
-            or self.default_side % 8
-            or not 8 <= self.default_side <= self.max_side
+            self.max_side % FACTOR
+            or self.default_side % FACTOR
+            or not FACTOR <= self.default_side <= self.max_side
         ):
             raise ValueError(
                 "default_side and max_side must be multiples of 8 with default_side the smaller, "
                 f"got {self.default_side} and {self.max_side}"
             )
+        if not 0 <= self.perturbation < 1:
+            raise ValueError(f"perturbation must lie in 0..1, got {self.perturbation}")
 
 
 class ResidualBlock(nn.Module):
@@ -75,17 +83,17 @@ def _blocks(width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
 
-class FsqEncoder(nn.Module):
-    """`[batch, 3, 8h, 8w]` in 0..1 to latents `[batch, dims, h, w]`."""
+class ConvolutionalEncoder(nn.Module):
+    """`[batch, 3, 8h, 8w]` in 0..1 to latents `[batch, dim, h, w]`."""
 
-    def __init__(self, settings: FsqSettings) -> None:
+    def __init__(self, settings: ConvolutionalSettings, dim: int) -> None:
         super().__init__()
         fine, coarse = settings.encoder_widths
         self.patches = nn.Conv2d(3, fine, 8, stride=4, padding=2)
         self.fine = _blocks(fine, settings.encoder_depths[0])
         self.down = nn.Conv2d(fine, coarse, 4, stride=2, padding=1)
         self.coarse = _blocks(coarse, settings.encoder_depths[1])
-        self.latents = nn.Conv2d(coarse, len(settings.levels), 1)
+        self.latents = nn.Conv2d(coarse, dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.fine(self.patches(images * 2 - 1))
@@ -94,14 +102,14 @@ class FsqEncoder(nn.Module):
         return latents
 
 
-class FsqDecoder(nn.Module):
-    """Code vectors `[batch, dims, h, w]` to images `[batch, 3, 8h, 8w]`, unclamped."""
+class ConvolutionalDecoder(nn.Module):
+    """Vectors `[batch, dim, h, w]` to images `[batch, 3, 8h, 8w]`, unclamped."""
 
-    def __init__(self, settings: FsqSettings) -> None:
+    def __init__(self, settings: ConvolutionalSettings, dim: int) -> None:
         super().__init__()
         coarse, middle, fine = settings.decoder_widths
         depths = settings.decoder_depths
-        self.vectors = nn.Conv2d(len(settings.levels), coarse, 3, padding=1)
+        self.vectors = nn.Conv2d(dim, coarse, 3, padding=1)
         self.coarse = _blocks(coarse, depths[0])
         self.up_middle = nn.Conv2d(coarse, middle * 4, 1)
         self.middle = _blocks(middle, depths[1])
@@ -115,24 +123,3 @@ class FsqDecoder(nn.Module):
         features = self.fine(functional.pixel_shuffle(self.up_fine(features), 2))
         pixels = functional.pixel_shuffle(self.pixels(functional.silu(features)), 2)
         return pixels * 0.5 + 0.5
-
-
-class FsqNetwork(nn.Module):
-    """Encoder, quantizer and decoder in one, for training."""
-
-    def __init__(self, settings: FsqSettings) -> None:
-        super().__init__()
-        self.encoder = FsqEncoder(settings)
-        self.quantizer = FiniteScalarQuantizer(settings.levels)
-        self.decoder = FsqDecoder(settings)
-
-    def forward(self, images: Tensor) -> TrainingOutput:
-        """Reconstruct `[batch, 3, height, width]` in 0..1; the quantizer needs no extra loss."""
-        latents = rearrange(self.encoder(images), "b c h w -> b h w c")
-        # Rounding has to see the exact latents, whatever precision the convolutions run in.
-        vectors, codes = self.quantizer(latents.to(torch.float32))
-        reconstruction = self.decoder(rearrange(vectors, "b h w c -> b c h w"))
-        return TrainingOutput(
-            reconstruction=reconstruction,
-            codes=rearrange(codes, "b h w -> b (h w) 1"),
-        )
