@@ -30,7 +30,7 @@ from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.visual_tokenizer import Grid
 from mmgen.vocabulary import Vocabulary
 
-__all__ = ["Mini", "MiniMore", "mini", "mini_more"]
+__all__ = ["Mini", "MiniMore", "emoji_pictures", "mini", "mini_more", "tokenizer_pictures"]
 
 _NUM_TEXT_IDS = 2048
 _NUM_CODES = 4375
@@ -72,18 +72,12 @@ def mini(
     """
     text, shards = output / "text", output / "shards"
     fsq = TokenizerSource(name="fsq", path=output / "fsq" / "tokenizer")
-    emoji, stories = _emoji(data, "train"), _stories(data)
+    emoji, stories = emoji_pictures(data, "train"), _stories(data)
     return Mini(
         visual_tokenizer=TokenizerTrainConfig(
             tokenizer="fsq",
             settings={"min_psnr": 20.0},
-            sources=(
-                WeightedSource(source=emoji, weight=0.85),
-                *(
-                    WeightedSource(source=_photos(data, name), weight=0.15 / len(_PHOTOS))
-                    for name in _PHOTOS
-                ),
-            ),
+            sources=tokenizer_pictures(data),
             output=output / "fsq",
             num_steps=100_000,
             max_minutes=tokenizer_minutes,
@@ -198,7 +192,8 @@ def _vocab_size() -> int:
     return vocabulary.extend("fsq", codebook_sizes=(_NUM_CODES,), layouts=(Grid(8, 8),)).size
 
 
-def _emoji(data: Path, split: str) -> ParquetConfig:
+def emoji_pictures(data: Path, split: str) -> ParquetConfig:
+    """Return the emoji of a split, with their captions and attributes."""
     return ParquetConfig(
         path=data / "emoji" / "emoji-64.parquet",
         picture_column="webp64",
@@ -215,6 +210,17 @@ def _emoji(data: Path, split: str) -> ParquetConfig:
         filters={"split": (split,)},
         # The skin tones of one thing in one style count together as one picture.
         balance=("style", "base_hexcode"),
+    )
+
+
+def tokenizer_pictures(data: Path) -> tuple[WeightedSource, ...]:
+    """Return the emoji of the train split and some photographs: 85 and 15 of 100 pictures."""
+    return (
+        WeightedSource(source=emoji_pictures(data, "train"), weight=0.85),
+        *(
+            WeightedSource(source=_photos(data, name), weight=0.15 / len(_PHOTOS))
+            for name in _PHOTOS
+        ),
     )
 
 
@@ -261,7 +267,7 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
         ),
         PrepareJob(
             name="emoji-val-style",
-            source=_emoji(data, "val_style"),
+            source=emoji_pictures(data, "val_style"),
             settings=PrepareConfig(num_draw=1, num_describe=1, context_length=_ROW_LENGTH),
         ),
         PrepareJob(

@@ -1,0 +1,39 @@
+"""The shipped visual tokenizers, one run each, on the pictures that the model `mini` learns from.
+
+`data` is a directory of packs, as for `mini`. The clock ends each training; the run is then in
+`output/tokenizer`. Convolutions start as those of fsq, which has seen the same pictures: what is
+trained anew is what is different about a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmgen.train.tokenizer_config import TokenizerTrainConfig
+from recipes.mini import tokenizer_pictures
+
+__all__ = ["tokenizer_run"]
+
+
+def tokenizer_run(
+    name: str,
+    *,
+    data: Path,
+    output: Path,
+    minutes: float,
+    settings: Mapping[str, object],
+    start_from: str | None = "fsq",
+    lr: float = 1e-3,
+) -> TokenizerTrainConfig:
+    """Return the training of one tokenizer; see `TokenizerTrainConfig` for what else can be set."""
+    return TokenizerTrainConfig(
+        tokenizer=name,
+        settings=settings,
+        start_from=start_from,
+        sources=tokenizer_pictures(data),
+        output=output,
+        num_steps=100_000,
+        max_minutes=minutes,
+        lr=lr,
+    )
