@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ def test_one_shot_use_loads_no_screen() -> None:
     assert result.stdout == b"[]\n", result.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Listen to Ctrl-C: in the background of a shell, tests and what they start ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_leaves_a_line_and_the_right_status(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgen", "chat", "--once", "--json", "--draw", "-n", "8", "a fox"],
