@@ -13,7 +13,7 @@ from pathlib import Path
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from recipes.mini import tokenizer_pictures
 
-__all__ = ["tokenizer_run"]
+__all__ = ["continuous", "tokenizer_run"]
 
 
 def tokenizer_run(
@@ -36,4 +36,20 @@ def tokenizer_run(
         num_steps=100_000,
         max_minutes=minutes,
         lr=lr,
+    )
+
+
+def continuous(
+    *, data: Path, output: Path = Path("runs/continuous"), minutes: float = 8.0
+) -> TokenizerTrainConfig:
+    """Return an autoencoder without a codebook, for `mmgen tokenizer bridge`."""
+    return tokenizer_run(
+        "continuous", data=data, output=output, minutes=minutes, settings={"min_psnr": 20.0}
+    )
+
+
+def ordered(*, data: Path, output: Path, minutes: float = 40.0) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `ordered`."""
+    return tokenizer_run(
+        "ordered", data=data, output=output, minutes=minutes, settings={"min_psnr": 18.0}
     )

@@ -10,6 +10,7 @@ from mmgen.autoencoding.convolutions import (
     ConvolutionalSettings,
     ResidualBlock,
 )
+from mmgen.autoencoding.finite_scalar import FiniteScalarQuantizer
 from mmgen.autoencoding.grid_tokenizer import AbstractGridTokenizer, GridNetwork
 from mmgen.autoencoding.learned_tokenizer import (
     AbstractAutoencoder,
@@ -17,19 +18,31 @@ from mmgen.autoencoding.learned_tokenizer import (
     equal_batches,
 )
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
+from mmgen.autoencoding.sequence_network import SequenceNetwork, SequenceSettings
+from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
 from mmgen.autoencoding.settings import LearnedSettings
+from mmgen.autoencoding.similarity import structural_similarity
+from mmgen.autoencoding.transformer import Transformer, TransformerBlock, cosine_waves
 
 __all__ = [
     "AbstractAutoencoder",
     "AbstractGridTokenizer",
     "AbstractLearnedTokenizer",
     "AbstractQuantizer",
+    "AbstractSequenceTokenizer",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "ConvolutionalSettings",
+    "FiniteScalarQuantizer",
     "GridNetwork",
     "LearnedSettings",
     "Quantized",
     "ResidualBlock",
+    "SequenceNetwork",
+    "SequenceSettings",
+    "Transformer",
+    "TransformerBlock",
+    "cosine_waves",
     "equal_batches",
+    "structural_similarity",
 ]

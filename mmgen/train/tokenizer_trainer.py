@@ -158,6 +158,9 @@ def train_tokenizer(
 def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
     """Copy into a tokenizer every weight of another that has the same name and shape.
 
+    A half that is convolutions and something more holds them as `convolutions`, a word that is left
+    out of the comparison.
+
     Args:
         tokenizer: the one to train.
         origin: a plugin by name, as it ships, or a folder that a tokenizer of any plugin with the
@@ -177,10 +180,12 @@ def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, in
     else:
         theirs = dict(load_visual_tokenizer(origin).network().state_dict())
     ours = tokenizer.network().state_dict()
+    names = {name.replace(".convolutions.", "."): name for name in ours}
     shared = {
-        name: tensor
+        names[short]: tensor
         for name, tensor in theirs.items()
-        if name in ours and ours[name].shape == tensor.shape
+        if (short := name.replace(".convolutions.", ".")) in names
+        and ours[names[short]].shape == tensor.shape
     }
     if not shared:
         raise PluginError(f"{origin} shares no weight with the tokenizer to train; start fresh")
@@ -281,7 +286,10 @@ class _TokenizerTrainer:
         return True
 
     def _take_step(self, images: Tensor, lr: float) -> tuple[TrainingOutput, float]:
-        result = self.network(images)
+        # What a network draws at random follows from seed and step alone, as the batch does.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+            result = self.network(images)
         assert isinstance(result, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
         loss = pyramid_loss(result.reconstruction, images)
         for term in result.losses.values():
