@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -29,6 +30,7 @@ from mmgen.visual_tokenizer import (
     Codes,
     Grid,
     GridPixels,
+    Layout,
     Picture,
     TrainingOutput,
     VisualTokenizerSpec,
@@ -61,7 +63,7 @@ class GridNetwork(AbstractAutoencoder):
         reconstruction = self.decoder(rearrange(vectors, "b h w c -> b c h w"))
         return TrainingOutput(
             reconstruction=reconstruction,
-            codes=rearrange(quantized.codes, "b h w n -> b (h w) n"),
+            codes=rearrange(quantized.codes, "b ... n -> b (...) n"),
             losses=quantized.losses,
         )
 
@@ -85,9 +87,10 @@ class AbstractGridTokenizer(AbstractLearnedTokenizer):
         super().__init__(settings, network, fingerprint)
         assert isinstance(settings, ConvolutionalSettings)
         self._max_side = settings.max_side
+        self._default_side = settings.default_side
         self._spec = VisualTokenizerSpec(
             codebook_sizes=network.quantizer.codebook_sizes,
-            layouts=_layouts(settings),
+            layouts=self._layouts(),
             pixels=GridPixels(FACTOR),
             resize="pad",
             blank_codes=self.blank_codes(network.quantizer),
@@ -108,6 +111,30 @@ class AbstractGridTokenizer(AbstractLearnedTokenizer):
     def build(cls, settings: LearnedSettings) -> AbstractAutoencoder:
         assert isinstance(settings, ConvolutionalSettings)
         return GridNetwork(settings, cls.make_quantizer(settings))
+
+    def layout_of(self, rows: int, columns: int) -> Layout:
+        """Return the layout of the codes of so many latents."""
+        return Grid(rows, columns)
+
+    def grid_of(self, layout: Layout) -> tuple[int, int]:
+        """Return rows and columns of the latents of a layout.
+
+        Raises:
+            ValueError: this tokenizer makes no such layout, whatever the size.
+        """
+        if not isinstance(layout, Grid) or layout.frames != 1:
+            raise ValueError(f"{self.name} decodes grids of one frame, got {layout}")
+        return (layout.rows, layout.columns)
+
+    def codes_of(self, latents: Tensor) -> Tensor:
+        """Return codes `[batch, positions, codebooks]` of latents `[batch, rows, columns, dim]`."""
+        codes: Tensor = rearrange(self._network.quantizer(latents).codes, "b ... n -> b (...) n")
+        return codes
+
+    def vectors_of(self, codes: Tensor, rows: int, columns: int) -> Tensor:
+        """Return `[batch, rows, columns, dim]` of codes `[batch, positions, codebooks]`."""
+        grid = rearrange(codes, "b (h w) n -> b h w n", h=rows, w=columns)
+        return self._network.quantizer.vectors(grid)
 
     @property
     def spec(self) -> VisualTokenizerSpec:
@@ -135,11 +162,10 @@ class AbstractGridTokenizer(AbstractLearnedTokenizer):
             batch = rearrange(batch, "b h w c -> b c h w").to(parameter.device, parameter.dtype)
             with torch.inference_mode():
                 latents = encoder(batch.contiguous(memory_format=torch.channels_last))
-                codes = self._network.quantizer(rearrange(latents.float(), "b c h w -> b h w c"))
-            rows, columns = codes.codes.shape[1:3]
-            arrays = rearrange(codes.codes.cpu(), "b h w n -> b (h w) n").numpy()
-            for index, array in zip(indices, arrays, strict=True):
-                found[index] = Codes(array, Grid(rows, columns))
+                codes = self.codes_of(rearrange(latents.float(), "b c h w -> b h w c"))
+            layout = self.layout_of(*latents.shape[2:])
+            for index, array in zip(indices, codes.cpu().numpy(), strict=True):
+                found[index] = Codes(array, layout)
         return [found[index] for index in range(len(images))]
 
     def decode(
@@ -152,16 +178,19 @@ class AbstractGridTokenizer(AbstractLearnedTokenizer):
     ) -> list[Picture]:
         if seed is not None or steps is not None or captions is not None:
             raise ValueError(f"{self.name} decodes without noise, steps or captions")
-        decoder = self._decoder
         shapes = [self._check_codes(item) for item in codes]
+        return self._decoded(codes, shapes)
+
+    def _decoded(self, codes: Sequence[Codes], shapes: Sequence[tuple[int, int]]) -> list[Picture]:
+        """Decode codes of known rows and columns, without looking at them again."""
+        decoder = self._decoder
         found: dict[int, Picture] = {}
         parameter = next(decoder.parameters())
         for indices in equal_batches(shapes, BATCH_PIXELS // FACTOR**2):
             rows, columns = shapes[indices[0]]
             batch = torch.from_numpy(np.stack([codes[index].array for index in indices])).long()
-            batch = rearrange(batch, "b (h w) n -> b h w n", h=rows, w=columns)
             with torch.inference_mode():
-                vectors = self._network.quantizer.vectors(batch.to(parameter.device))
+                vectors = self.vectors_of(batch.to(parameter.device), rows, columns)
                 vectors = rearrange(vectors, "b h w c -> b c h w").to(parameter.dtype)
                 pixels = decoder(vectors.contiguous(memory_format=torch.channels_last))
             pixels = rearrange(pixels.float().cpu().clamp(0, 1), "b c h w -> b h w c")
@@ -189,18 +218,18 @@ class AbstractGridTokenizer(AbstractLearnedTokenizer):
             )
 
     def _check_codes(self, codes: Codes) -> tuple[int, int]:
-        layout = codes.layout
         limit = self._max_side // FACTOR
-        if not isinstance(layout, Grid) or layout.frames != 1:
-            raise ValueError(f"{self.name} decodes grids of one frame, got {layout}")
-        if layout.rows > limit or layout.columns > limit:
-            raise ValueError(f"{self.name} decodes at most {limit} rows and columns, got {layout}")
+        rows, columns = self.grid_of(codes.layout)
+        if rows > limit or columns > limit:
+            raise ValueError(
+                f"{self.name} decodes at most {limit} rows and columns, got {codes.layout}"
+            )
         self._check_array(codes)
-        return (layout.rows, layout.columns)
+        return (rows, columns)
 
-
-def _layouts(settings: ConvolutionalSettings) -> tuple[Grid, ...]:
-    default = settings.default_side // FACTOR
-    sides = range(1, settings.max_side // FACTOR + 1)
-    first = Grid(default, default)
-    return (first, *(g for g in (Grid(r, c) for r in sides for c in sides) if g != first))
+    def _layouts(self) -> tuple[Layout, ...]:
+        default = self._default_side // FACTOR
+        sides = range(1, self._max_side // FACTOR + 1)
+        first = (default, default)
+        others = (size for size in itertools.product(sides, sides) if size != first)
+        return tuple(self.layout_of(*size) for size in (first, *others))
