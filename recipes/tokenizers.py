@@ -8,12 +8,13 @@ trained anew is what is different about a tokenizer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from recipes.mini import tokenizer_pictures
 
-__all__ = ["continuous", "tokenizer_run"]
+__all__ = ["continuous", "ordered", "scales", "tokenizer_run"]
 
 
 def tokenizer_run(
@@ -48,8 +49,17 @@ def continuous(
     )
 
 
-def ordered(*, data: Path, output: Path, minutes: float = 40.0) -> TokenizerTrainConfig:
+def ordered(*, data: Path, output: Path, minutes: float = 42.0) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `ordered`."""
     return tokenizer_run(
         "ordered", data=data, output=output, minutes=minutes, settings={"min_psnr": 18.0}
     )
+
+
+def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `scales`."""
+    run = tokenizer_run(
+        "scales", data=data, output=output, minutes=minutes, settings={"min_psnr": 20.0}
+    )
+    # Some hundred steps: an average over more would still hold the start.
+    return replace(run, ema_decay=0.99)

@@ -32,8 +32,8 @@ class ScalesSettings(ConvolutionalSettings):
     """Rows and columns of each scale relative to the last, which is the grid of latents itself."""
     codebook_size: int = 2048
     """Codes of the one codebook."""
-    dim: int = 8
-    """Numbers of one latent."""
+    dim: int = 5
+    """Numbers of one latent; those of fsq are five, where training may start."""
     prefix_share: float = 0.2
     """Share of pictures that training decodes from their first scales alone."""
 
