@@ -7,6 +7,7 @@ application itself, and Textual with it, is imported last.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from dataclasses import replace
@@ -162,6 +163,9 @@ def _open_screen(settings: Settings, text: str, attached: tuple[str, ...], *, re
     if settings.theme is not None:
         check_theme(settings.theme)
     terminal = detect(os.environ, wanted=wanted)
+    # No key is answered while cyclic garbage is looked for among all that a screen keeps, some
+    # 70 ms each time: look among what is young more thoroughly, among all of it less often.
+    gc.set_threshold(10_000, 20, 50)
     with Store(settings.database) as store:
         last = store.entries(limit=1) if resume else []
         app = ChatApp(

@@ -7,6 +7,7 @@ typing and painting go on meanwhile; closing an answer's events cancels it in th
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -234,6 +235,9 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
         image_sampling=SamplingParams(**asdict(session.checkpoint.generation.image)),
     )
     scorer = Scorer(session.checkpoint, session.codec, session.engine.decoder)
+    # A full collection visits all that torch and the screen keep for good, a tenth of a second or
+    # two in which no key is answered: what is there by now stays, and is visited no more.
+    gc.freeze()
     return _Loaded(session, Service(session), encoder, scorer, info)
 
 

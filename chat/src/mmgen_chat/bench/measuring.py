@@ -149,6 +149,8 @@ def _echoes(config: ChatBenchConfig, folder: Path) -> list[float]:
             since = program.num_bytes
             program.press("/draw a smiling face\r")
             program.until(_GROWING)
+            # The sign of the start is itself a repaint, and keys come at any moment.
+            program.rest(_PAUSE)
             for letter in islice(_KEYS, config.keys - len(seconds)):
                 pressed = program.press(letter)
                 echoed = program.until(letter.encode())
@@ -161,9 +163,12 @@ def _echoes(config: ChatBenchConfig, folder: Path) -> list[float]:
                 raise ChatError("pictures are drawn too fast for a key to be pressed meanwhile")
             while not program.has_written(_DRAWN, since):
                 program.rest(0.1)
-            # The picture is also described before the chat is at rest.
+            # The picture is also described before the chat is at rest. A new conversation has no
+            # line of an earlier picture that could be taken for that of the next.
             program.rest(2.0)
             program.press(_CLEAR)
+            program.rest(0.5)
+            program.press("/new\r")
             program.rest(0.5)
     return seconds
 

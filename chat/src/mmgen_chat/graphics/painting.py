@@ -90,10 +90,10 @@ class _Blocks(AbstractPainting):
     def __init__(self, image: Image.Image, terminal: Terminal, columns: int, rows: int) -> None:
         super().__init__(image, terminal, columns, rows)
         small = image.resize((columns, 2 * rows), _resampling(image, columns))
-        self._pixels = np.asarray(small).tolist()
+        self._pixels = np.asarray(small)
 
     def strip(self, row: int) -> Strip:
-        pairs = zip(self._pixels[2 * row], self._pixels[2 * row + 1], strict=True)
+        pairs = zip(*self._pixels[2 * row : 2 * row + 2].tolist(), strict=True)
         segments = [
             Segment("▀" * len(list(same)), _ink(tuple(upper), tuple(lower)))
             for (upper, lower), same in itertools.groupby(pairs)

@@ -92,6 +92,7 @@ class PictureBlock(Vertical, can_focus=True):
         )
         self._facts = Static(Content(facts(picture)), classes="facts")
         self._alt = Static("", classes="alt")
+        self._is_growing = False
 
     def compose(self) -> ComposeResult:
         yield self._view
@@ -108,7 +109,12 @@ class PictureBlock(Vertical, can_focus=True):
         if event.num_done is not None and event.num_codes:
             full = round(_BAR_CELLS * event.num_done / event.num_codes)
             bar = "█" * full + "░" * (_BAR_CELLS - full)
-            self._facts.update(Content(f"{bar} {event.num_done} of {event.num_codes} tokens"))
+            done = f"{event.num_done:>{len(str(event.num_codes))}}"
+            # The line keeps its width, so only the first one can move what is on the screen.
+            self._facts.update(
+                Content(f"{bar} {done} of {event.num_codes} tokens"), layout=not self._is_growing
+            )
+            self._is_growing = True
 
     def take(self, picture: Picture) -> None:
         """Show a later state of the picture."""
@@ -118,6 +124,7 @@ class PictureBlock(Vertical, can_focus=True):
         if image is not None:
             self._view.show(image)
         self._facts.update(Content(facts(picture)))
+        self._is_growing = False
         self._show_alt()
 
     def on_click(self, event: events.Click) -> None:
