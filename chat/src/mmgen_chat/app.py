@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from textual import on
+from textual import events, on
 from textual.app import App
 from textual.binding import Binding, BindingType
 
@@ -104,6 +104,13 @@ class ChatApp(App[None]):
         if store is not None and store.notice:
             screen.say(store.notice)
         await screen.begin(self._said, self._attached)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take what was typed before the prompt had the focus."""
+        composer = self.chat.composer
+        is_in_front = self.screen is self.chat and self.focused in (None, composer)
+        if is_in_front and event.is_printable and event.character is not None:
+            composer.insert(event.character)
 
     async def on_unmount(self) -> None:
         await self.keeper.flush()
