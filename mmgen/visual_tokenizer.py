@@ -184,6 +184,9 @@ class VisualTokenizerSpec:
     """One code per codebook with which a preview fills what is not drawn yet; zeros if empty."""
     prefix_decodable: bool = False
     """Whether `decode` takes a prefix: a shorter `Ordered` layout for the same picture."""
+    chooses_length: bool = False
+    """Whether `encode` without a length takes the one that a picture needs: callers name none, and
+    a vocabulary has all lengths of a size, so that a model can choose as well."""
     captions_used: frozenset[Literal["encode", "decode"]] = frozenset()
     """Where caption text is an input."""
     stochastic: bool = False
@@ -213,6 +216,8 @@ class VisualTokenizerSpec:
                 raise ValueError(f"blank code {code} is outside its codebook of {size} codes")
         if self.prefix_decodable and not isinstance(self.layouts[0], Ordered):
             raise ValueError("prefix_decodable needs Ordered layouts")
+        if self.chooses_length and not isinstance(self.layouts[0], Ordered):
+            raise ValueError("chooses_length needs Ordered layouts")
 
     @property
     def default_layout(self) -> Layout:
@@ -382,5 +387,10 @@ class AbstractVisualTokenizer(ABC):
         raise PluginError(f"{cls.__name__} has nothing to train")
 
     def network(self) -> torch.nn.Module:
-        """Return the module to train: `[batch, 3, height, width]` in 0..1 to `TrainingOutput`."""
+        """Return the module to train: `[batch, 3, height, width]` in 0..1 to `TrainingOutput`.
+
+        Where `spec.captions_used` names anything, the module takes a second argument, a list of
+        one caption per picture. Some are empty: of pictures without one, and a share of the others,
+        so that the tokenizer learns to do without.
+        """
         raise PluginError(f"{type(self).__name__} has nothing to train")

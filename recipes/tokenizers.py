@@ -63,3 +63,16 @@ def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrain
     )
     # Some hundred steps: an average over more would still hold the start.
     return replace(run, ema_decay=0.99)
+
+
+def caption(*, data: Path, output: Path, minutes: float = 28.0) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `caption`, which begins as `ordered` ended."""
+    return tokenizer_run(
+        "caption",
+        data=data,
+        output=output,
+        minutes=minutes,
+        settings={"min_psnr": 18.0},
+        start_from="ordered",
+        lr=6e-4,
+    )

@@ -18,7 +18,7 @@ from mmgen.autoencoding.learned_tokenizer import (
     equal_batches,
 )
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
-from mmgen.autoencoding.sequence_network import SequenceNetwork, SequenceSettings
+from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
 from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.autoencoding.similarity import structural_similarity
@@ -29,6 +29,7 @@ __all__ = [
     "AbstractGridTokenizer",
     "AbstractLearnedTokenizer",
     "AbstractQuantizer",
+    "AbstractSequenceNetwork",
     "AbstractSequenceTokenizer",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
@@ -38,7 +39,6 @@ __all__ = [
     "LearnedSettings",
     "Quantized",
     "ResidualBlock",
-    "SequenceNetwork",
     "SequenceSettings",
     "Transformer",
     "TransformerBlock",

@@ -9,6 +9,7 @@ foresees from the picture how good every length would be (KARL).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ from mmgen.autoencoding.similarity import structural_similarity
 from mmgen.autoencoding.transformer import Transformer, cosine_waves
 from mmgen.visual_tokenizer import TrainingOutput
 
-__all__ = ["SequenceDecoder", "SequenceEncoder", "SequenceNetwork", "SequenceSettings"]
+__all__ = ["AbstractSequenceNetwork", "SequenceDecoder", "SequenceEncoder", "SequenceSettings"]
 
 NUM_CUTS = 4
 """Lengths that one batch is cut to in training, a part of it each."""
@@ -56,9 +57,9 @@ class SequenceSettings(ConvolutionalSettings):
     """Numbers of a feature in the transformers."""
     num_heads: int = 4
     """Heads of attention."""
-    encoder_layers: int = 3
+    encoder_layers: int = 2
     """Transformer blocks between the picture's features and the latents."""
-    decoder_layers: int = 4
+    decoder_layers: int = 3
     """Transformer blocks between the codes and the features to paint."""
     structure_weight: float = 0.3
     """What a lack of structural similarity counts in training."""
@@ -113,6 +114,8 @@ class SequenceEncoder(nn.Module):
         self.transformer = Transformer(width, settings.num_heads, settings.encoder_layers)
         self.norm = nn.LayerNorm(width)
         self.latents = nn.Linear(width, dim)
+        # Latents that reach all levels from the start.
+        nn.init.normal_(self.latents.weight, std=1.5 / math.sqrt(width))
         self.foresight = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Linear(width, settings.max_length)
         )
@@ -161,8 +164,11 @@ class SequenceDecoder(nn.Module):
         return out
 
 
-class SequenceNetwork(AbstractAutoencoder):
-    """Encoder, finite scalar quantisation, and decoder of a sequence."""
+class AbstractSequenceNetwork(AbstractAutoencoder):
+    """Encoder, finite scalar quantisation, and decoder of a sequence.
+
+    A final class says in `forward` what both halves look at besides.
+    """
 
     encoder: SequenceEncoder | None
     decoder: SequenceDecoder | None
@@ -174,21 +180,15 @@ class SequenceNetwork(AbstractAutoencoder):
         self.decoder = SequenceDecoder(settings, self.quantizer.dim)
         self._structure_weight = settings.structure_weight
 
-    def forward(self, images: Tensor) -> TrainingOutput:
-        return self.reconstructed(images, None, None)
-
-    def reconstructed(
-        self, images: Tensor, seeing: Tensor | None, painting: Tensor | None
-    ) -> TrainingOutput:
+    def reconstructed(self, images: Tensor, context: Tensor | None) -> TrainingOutput:
         """Reconstruct from whole sequences, or, in training, from each part of the batch's own cut.
 
         Args:
             images: `[batch, 3, side, side]`.
-            seeing: context of the encoder, `[batch, n, width]`.
-            painting: context of the decoder, `[batch, n, width]`.
+            context: what both halves look at besides, `[batch, n, width]`.
         """
         assert self.encoder is not None and self.decoder is not None
-        latents, foresight = self.encoder(images, seeing)
+        latents, foresight = self.encoder(images, context)
         quantized = self.quantizer(latents.to(torch.float32))
         longest = latents.shape[1]
         parts = torch.arange(len(images)).tensor_split(NUM_CUTS if self.training else 1)
@@ -196,8 +196,8 @@ class SequenceNetwork(AbstractAutoencoder):
         for number, part in enumerate(parts):
             length = _cut(number, longest) if self.training else longest
             if len(part):
-                context = None if painting is None else painting[part]
-                painted.append(self.decoder(quantized.vectors[part, :length], context))
+                beside = None if context is None else context[part]
+                painted.append(self.decoder(quantized.vectors[part, :length], beside))
                 # No code at all is worth painting, but no length that anybody asks for.
                 foreseen.append(foresight[part, max(length, 1) - 1])
         reconstruction = torch.cat(painted)

@@ -15,7 +15,7 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractAutoencoder,
     AbstractLearnedTokenizer,
 )
-from mmgen.autoencoding.sequence_network import SequenceNetwork, SequenceSettings
+from mmgen.autoencoding.sequence_network import SequenceSettings
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.visual_tokenizer import (
     Codes,
@@ -40,15 +40,9 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         self, settings: LearnedSettings, network: AbstractAutoencoder, fingerprint: str | None
     ) -> None:
         super().__init__(settings, network, fingerprint)
-        assert isinstance(settings, SequenceSettings) and isinstance(network, SequenceNetwork)
-        self._sequence_settings = settings
-        self._sequence_network = network
-        self._spec = self._described(settings)
-
-    @classmethod
-    def build(cls, settings: LearnedSettings) -> AbstractAutoencoder:
         assert isinstance(settings, SequenceSettings)
-        return SequenceNetwork(settings)
+        self._sequence_settings = settings
+        self._spec = self._described(settings)
 
     @property
     def spec(self) -> VisualTokenizerSpec:
@@ -74,7 +68,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         lengths = self._lengths(length, quality)
         for image in images:
             self._check_picture(image)
-        self._check_captions(captions, len(images), "encode")
+        self._check_captions(captions, len(images))
         encoder = self._encoder
         found: list[Codes] = []
         parameter = next(encoder.parameters())
@@ -83,7 +77,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             batch = torch.from_numpy(np.stack(images[part]))
             batch = rearrange(batch, "b h w c -> b c h w").to(parameter.device, parameter.dtype)
             with torch.inference_mode():
-                context = self._context(captions and captions[part], len(batch), "encode")
+                context = self._context(captions and captions[part], len(batch))
                 latents, foresight = encoder(
                     batch.contiguous(memory_format=torch.channels_last), context
                 )
@@ -112,7 +106,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             raise ValueError(f"{self.name} decodes without noise and steps")
         for item in codes:
             self._check_codes(item)
-        self._check_captions(captions, len(codes), "decode")
+        self._check_captions(captions, len(codes))
         return self._painted([item.array for item in codes], captions)
 
     def code_vectors(self, codebook: int) -> npt.NDArray[np.float32]:
@@ -138,14 +132,14 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             min_psnr=settings.min_psnr,
         )
 
-    def _context(self, captions: Sequence[str] | None, count: int, half: str) -> Tensor | None:
-        """Return what the half `encode` or `decode` looks at besides `count` pictures or codes."""
+    def _context(self, captions: Sequence[str] | None, count: int) -> Tensor | None:
+        """Return what both halves look at besides `count` pictures or codes."""
         return None
 
-    def _check_captions(self, captions: Sequence[str] | None, count: int, half: str) -> None:
+    def _check_captions(self, captions: Sequence[str] | None, count: int) -> None:
         if captions is None:
             return
-        if half not in self.spec.captions_used:
+        if not self.spec.captions_used:
             raise ValueError(f"{self.name} reads no captions")
         if len(captions) != count:
             raise ValueError(
@@ -168,7 +162,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
                 batch = torch.from_numpy(np.stack([arrays[index] for index in part])).long()
                 with torch.inference_mode():
                     given = None if captions is None else [captions[index] for index in part]
-                    context = self._context(given, len(part), "decode")
+                    context = self._context(given, len(part))
                     vectors = self._network.quantizer.vectors(batch.to(parameter.device))
                     pixels = decoder(vectors.to(parameter.dtype), context)
                 pixels = rearrange(pixels.float().cpu().clamp(0, 1), "b c h w -> b h w c")

@@ -44,6 +44,8 @@ class TokenizerTrainConfig(AbstractStage):
     """Decoupled weight decay."""
     max_shift: int = 4
     """Pictures are shifted by up to so many pixels, their border repeated."""
+    caption_dropout: float = 0.3
+    """Share of captions left out, for a tokenizer that reads captions: it then works without."""
     ema_decay: float = 0.998
     """Decay a step of the averaged weights, which are the ones saved."""
     grad_clip: float = 1.0
@@ -70,6 +72,8 @@ class TokenizerTrainConfig(AbstractStage):
                 "lr and grad_clip must be positive and weight_decay not negative, got "
                 f"{self.lr}, {self.grad_clip} and {self.weight_decay}"
             )
+        if not 0 <= self.caption_dropout <= 1:
+            raise SettingsError(f"caption_dropout must lie in 0..1, got {self.caption_dropout}")
         if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup < 1:
             raise SettingsError(
                 f"ema_decay and warmup must lie in 0..1, got {self.ema_decay} and {self.warmup}"

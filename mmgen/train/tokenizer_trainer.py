@@ -9,25 +9,19 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.errors import DataError, PictureError, PluginError
-from mmgen.pictures import open_picture, to_array
+from mmgen.errors import PluginError
 from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
 from mmgen.train.optim import run_progress
 from mmgen.train.overrides import to_plain
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.records import RunRecords
-from mmgen.train.sources import WeightedSource
 from mmgen.train.state import (
     Counters,
     check_same_config,
@@ -38,15 +32,11 @@ from mmgen.train.state import (
 )
 from mmgen.train.stopping import stop_signals
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from mmgen.visual_tokenizer import (
-    AbstractVisualTokenizer,
-    TrainingOutput,
-    VisualTokenizerSpec,
-)
+from mmgen.train.training_pictures import Batch, TrainingPictures
+from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
 
 __all__ = [
     "is_tokenizer_finished",
-    "load_pictures",
     "pyramid_loss",
     "start_from",
     "train_tokenizer",
@@ -70,46 +60,6 @@ def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3)
         if level + 1 < num_levels:
             error = functional.avg_pool2d(error, 2)
     return total
-
-
-def load_pictures(
-    sources: Sequence[WeightedSource], spec: VisualTokenizerSpec, progress: AbstractProgress
-) -> tuple[Tensor, Tensor]:
-    """Read every picture into memory, in the default size of the spec.
-
-    Pictures that cannot be read are left out, each with a note.
-
-    Returns:
-        Pictures `[num_pictures, 3, height, width]`, uint8, and how often to show each, summing
-        to 1.
-
-    Raises:
-        DataError: a source cannot be opened or holds no picture.
-    """
-    size = spec.sizes[0]
-    pictures: list[npt.NDArray[np.uint8]] = []
-    weights: list[float] = []
-    for number, item in enumerate(sources):
-        source = item.source.open()
-        turns: list[float] = []
-        for index in range(source.num_rows):
-            try:
-                picture = source.row(index).picture
-                if picture is None:
-                    continue
-                array = to_array(open_picture(picture), size, spec.resize)
-            except (DataError, PictureError) as error:
-                progress.note(f"picture left out: {error}")
-                continue
-            pictures.append(rearrange((array * 255).round().astype(np.uint8), "h w c -> c h w"))
-            turns.append(1 / source.share(index).size)
-            share = (number + index / source.num_rows) / len(sources)
-            progress.update(share, f"{len(pictures):,} pictures read")
-        if not turns:
-            raise DataError(f"source {number} holds no picture that can be read")
-        weights += [item.weight * turn / sum(turns) for turn in turns]
-    shares = torch.tensor(weights)
-    return torch.from_numpy(np.stack(pictures)), shares / shares.sum()
 
 
 def is_tokenizer_finished(config: TokenizerTrainConfig) -> bool:
@@ -150,9 +100,9 @@ def train_tokenizer(
         taken, total = start_from(tokenizer, config.start_from)
         progress.note(f"{taken} of {total} tensors start as {config.start_from} has them")
     trainer = _TokenizerTrainer(config, tokenizer)
-    pictures, weights = load_pictures(config.sources, trainer.tokenizer.spec, progress)
+    pictures = TrainingPictures.load(config.sources, trainer.tokenizer.spec, progress)
     with stop_signals() as stop:
-        return trainer.run(pictures, weights, stop, progress)
+        return trainer.run(pictures, stop, progress)
 
 
 def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
@@ -234,7 +184,7 @@ class _TokenizerTrainer:
         return run_progress(self.step, self.elapsed, self.config.num_steps, self.config.max_minutes)
 
     def run(
-        self, pictures: Tensor, weights: Tensor, stop: threading.Event, progress: AbstractProgress
+        self, pictures: TrainingPictures, stop: threading.Event, progress: AbstractProgress
     ) -> bool:
         config = self.config
         records = RunRecords(config.output, step=self.step)
@@ -243,9 +193,9 @@ class _TokenizerTrainer:
         mark = time.monotonic()
         try:
             while self.share_done < 1.0 and not stop.is_set():
-                images = self._batch(pictures, weights)
+                batch = self._batch(pictures)
                 lr = config.lr * _rate(self.share_done, config.warmup)
-                result, loss = self._take_step(images, lr)
+                result, loss = self._take_step(batch, lr)
                 self.elapsed = time.monotonic() - self._clock
                 self._note_codes(result.codes, seen)
                 is_last = self.share_done >= 1.0
@@ -255,7 +205,7 @@ class _TokenizerTrainer:
                         "kind": "train",
                         "step": self.step,
                         "loss": loss,
-                        "psnr": _psnr(result.reconstruction.detach(), images),
+                        "psnr": _psnr(result.reconstruction.detach(), batch.images),
                         "codes_used": seen.float().mean().item(),
                         "images_per_second": config.log_every * config.batch_size / (now - mark),
                         "lr": lr,
@@ -285,13 +235,14 @@ class _TokenizerTrainer:
         self.tokenizer.save(config.output / "tokenizer")
         return True
 
-    def _take_step(self, images: Tensor, lr: float) -> tuple[TrainingOutput, float]:
+    def _take_step(self, batch: Batch, lr: float) -> tuple[TrainingOutput, float]:
+        beside = [batch.captions] if self.tokenizer.spec.captions_used else []
         # What a network draws at random follows from seed and step alone, as the batch does.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-            result = self.network(images)
+            result = self.network(batch.images, *beside)
         assert isinstance(result, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
-        loss = pyramid_loss(result.reconstruction, images)
+        loss = pyramid_loss(result.reconstruction, batch.images)
         for term in result.losses.values():
             loss = loss + term
         self.optimizer.zero_grad(set_to_none=True)
@@ -308,21 +259,15 @@ class _TokenizerTrainer:
         self.step += 1
         return result, loss.item()
 
-    def _batch(self, pictures: Tensor, weights: Tensor) -> Tensor:
+    def _batch(self, pictures: TrainingPictures) -> Batch:
         """Return the pictures of this step, which follow from the seed and the step alone."""
         config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        chosen = torch.multinomial(
-            weights, config.batch_size, replacement=True, generator=generator
+        return pictures.batch(
+            config.batch_size,
+            max_shift=config.max_shift,
+            caption_dropout=config.caption_dropout,
+            generator=torch.Generator().manual_seed(config.seed * 1_000_003 + self.step),
         )
-        images = pictures[chosen].to(torch.float32) / 255
-        reach = config.max_shift
-        if reach:
-            down, right = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
-            padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
-            height, width = images.shape[-2:]
-            images = padded[..., down : down + height, right : right + width]
-        return images.contiguous(memory_format=torch.channels_last)
 
     def _note_codes(self, codes: Tensor, seen: Tensor) -> None:
         first = 0

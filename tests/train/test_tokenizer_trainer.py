@@ -24,11 +24,11 @@ from mmgen.train.sources import ParquetConfig, WeightedSource
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.train.tokenizer_trainer import (
     is_tokenizer_finished,
-    load_pictures,
     pyramid_loss,
     start_from,
     train_tokenizer,
 )
+from mmgen.train.training_pictures import TrainingPictures
 
 SMALL = {
     "levels": [5, 5, 3],
@@ -134,12 +134,13 @@ def test_pictures_of_one_family_share_their_weight(pack: Path) -> None:
         WeightedSource(source=source(pack, "val")),
     ]
     spec = load_visual_tokenizer_class("fsq").untrained(SMALL, seed=0).spec
-    pictures, shares = load_pictures(sources, spec, SilentProgress())
-    assert pictures.shape == (16, 3, 16, 16) and pictures.dtype == torch.uint8
+    pictures = TrainingPictures.load(sources, spec, SilentProgress())
+    pixels, shares = pictures.pixels, pictures.shares
+    assert pixels.shape == (16, 3, 16, 16) and pixels.dtype == torch.uint8
     assert shares[:12].sum().item() == pytest.approx(0.75)
     assert shares[4:12].sum().item() == pytest.approx(shares[0].item())
     first = np.asarray(to_picture(draw_picture((16, 16), seed=0)))
-    assert np.array_equal(pictures[0].permute(1, 2, 0).numpy(), first)
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), first)
 
 
 def test_the_loss_is_zero_for_equal_pictures_and_sees_edges() -> None:

@@ -5,9 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from mmgen.autoencoding import AbstractSequenceTokenizer, SequenceSettings
+from torch import Tensor
 
-__all__ = ["OrderedTokenizer"]
+from mmgen.autoencoding import (
+    AbstractAutoencoder,
+    AbstractSequenceNetwork,
+    AbstractSequenceTokenizer,
+    LearnedSettings,
+    SequenceSettings,
+)
+from mmgen.visual_tokenizer import TrainingOutput
+
+__all__ = ["OrderedNetwork", "OrderedTokenizer"]
+
+
+class OrderedNetwork(AbstractSequenceNetwork):
+    """Looks at pictures alone."""
+
+    def forward(self, images: Tensor) -> TrainingOutput:
+        return self.reconstructed(images, None)
 
 
 class OrderedTokenizer(AbstractSequenceTokenizer):
@@ -16,3 +32,8 @@ class OrderedTokenizer(AbstractSequenceTokenizer):
     name: ClassVar[str] = "ordered"
     settings_type: ClassVar[type[SequenceSettings]] = SequenceSettings
     shipped: ClassVar[Path] = Path(__file__).parent / "weights"
+
+    @classmethod
+    def build(cls, settings: LearnedSettings) -> AbstractAutoencoder:
+        assert isinstance(settings, SequenceSettings)
+        return OrderedNetwork(settings)

@@ -1,0 +1,122 @@
+"""The pictures that a visual tokenizer learns from, in memory, and which of them a step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+
+from mmgen.errors import DataError, PictureError
+from mmgen.pictures import open_picture, to_array
+from mmgen.train.progress import AbstractProgress
+from mmgen.train.sources import WeightedSource
+from mmgen.visual_tokenizer import VisualTokenizerSpec
+
+__all__ = ["Batch", "TrainingPictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step is about."""
+
+    images: Tensor
+    """`[batch, 3, height, width]` in 0..1."""
+    captions: list[str]
+    """One of each picture's captions; empty where it has none, or where it was left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingPictures:
+    """Pictures as bytes, with how often to show each and what is said of it."""
+
+    pixels: Tensor
+    """`[num_pictures, 3, height, width]`, uint8."""
+    shares: Tensor
+    """How often to show each, summing to 1."""
+    captions: tuple[tuple[str, ...], ...]
+    """All captions of each."""
+
+    @classmethod
+    def load(
+        cls,
+        sources: Sequence[WeightedSource],
+        spec: VisualTokenizerSpec,
+        progress: AbstractProgress,
+    ) -> Self:
+        """Read every picture, in the default size of the spec.
+
+        Pictures that cannot be read are left out, each with a note.
+
+        Raises:
+            DataError: a source cannot be opened or holds no picture, or the tokenizer reads
+                captions and there is none.
+        """
+        size = spec.sizes[0]
+        pictures: list[npt.NDArray[np.uint8]] = []
+        captions: list[tuple[str, ...]] = []
+        weights: list[float] = []
+        for number, item in enumerate(sources):
+            source = item.source.open()
+            turns: list[float] = []
+            for index in range(source.num_rows):
+                try:
+                    row = source.row(index)
+                    if row.picture is None:
+                        continue
+                    array = to_array(open_picture(row.picture), size, spec.resize)
+                except (DataError, PictureError) as error:
+                    progress.note(f"picture left out: {error}")
+                    continue
+                pictures.append(rearrange((array * 255).round().astype(np.uint8), "h w c -> c h w"))
+                captions.append(row.captions)
+                turns.append(1 / source.share(index).size)
+                share = (number + index / source.num_rows) / len(sources)
+                progress.update(share, f"{len(pictures):,} pictures read")
+            if not turns:
+                raise DataError(f"source {number} holds no picture that can be read")
+            weights += [item.weight * turn / sum(turns) for turn in turns]
+        if spec.captions_used and not any(captions):
+            raise DataError(
+                "the tokenizer reads captions, but no picture has one; name columns of captions "
+                "in the sources"
+            )
+        shares = torch.tensor(weights)
+        return cls(
+            pixels=torch.from_numpy(np.stack(pictures)),
+            shares=shares / shares.sum(),
+            captions=tuple(captions),
+        )
+
+    def batch(
+        self, size: int, *, max_shift: int, caption_dropout: float, generator: torch.Generator
+    ) -> Batch:
+        """Return random pictures, shifted together, and a random caption of each.
+
+        Args:
+            size: pictures.
+            max_shift: pixels of the largest shift; borders are repeated.
+            caption_dropout: share of captions that are left out.
+            generator: decides everything.
+        """
+        chosen = torch.multinomial(self.shares, size, replacement=True, generator=generator)
+        images = self.pixels[chosen].to(torch.float32) / 255
+        if max_shift:
+            down, right = torch.randint(0, 2 * max_shift + 1, (2,), generator=generator).tolist()
+            padded = functional.pad(images, (max_shift,) * 4, mode="replicate")
+            height, width = images.shape[-2:]
+            images = padded[..., down : down + height, right : right + width]
+        kept, which = torch.rand(2, size, generator=generator).tolist()
+        captions = [
+            said[int(number * len(said))] if said and keeping >= caption_dropout else ""
+            for said, keeping, number in zip(
+                (self.captions[index] for index in chosen.tolist()), kept, which, strict=True
+            )
+        ]
+        return Batch(images.contiguous(memory_format=torch.channels_last), captions)
