@@ -188,7 +188,7 @@ class DocumentCodec:
             size: `(height, width)` in pixels for all of them; without it, each gets the size
                 that is nearest in aspect and then in area.
             length: positions, for tokenizers of variable length; without it and without
-                `quality`, that of the default layout.
+                `quality`, that of the default layout, unless the tokenizer chooses lengths itself.
             quality: 0..1, from which such a tokenizer takes the length.
             captions: one text per picture, for tokenizers that read it.
         """
@@ -202,7 +202,8 @@ class DocumentCodec:
             )
         layouts = self.vocabulary.tokenizer(name).layouts
         default, spec = layouts[0], tokenizer.spec
-        if length is None and quality is None and len(spec.layouts) > 1:
+        is_left_open = length is None and quality is None and not spec.chooses_length
+        if is_left_open and len(spec.layouts) > 1:
             length = default.length if isinstance(default, Ordered) else None
         arrays = []
         for source in pictures:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -30,6 +31,7 @@ __all__ = [
     "load_recipe",
     "load_visual_tokenizer",
     "load_visual_tokenizer_class",
+    "located_visual_tokenizer",
 ]
 
 VISUAL_TOKENIZERS = "mmgen.visual_tokenizers"
@@ -40,6 +42,9 @@ MODELS = "mmgen.models"
 
 RECIPES = "mmgen.recipes"
 """Group whose values are functions that return a complete configuration."""
+
+SETTINGS_FILE = "tokenizer_config.json"
+"""File in which a wrapper's folder says which plugin reads it."""
 
 _KINDS = {VISUAL_TOKENIZERS: "visual tokenizer", MODELS: "model", RECIPES: "recipe"}
 
@@ -101,8 +106,50 @@ def load_visual_tokenizer_class(name: str) -> type[AbstractVisualTokenizer]:
     return value
 
 
+def located_visual_tokenizer(
+    name_or_folder: str, path: Path | None = None
+) -> tuple[str, Path | None]:
+    """Return the plugin's name and the directory of weights of a tokenizer as users name it.
+
+    Args:
+        name_or_folder: a plugin, or a folder that says which plugin reads it, as wrappers write it.
+        path: directory of settings and weights, where it was given apart.
+
+    Raises:
+        PluginError: a folder that says no plugin, or two directories.
+    """
+    folder = Path(name_or_folder)
+    file = folder / SETTINGS_FILE
+    is_name = folder.name == name_or_folder and name_or_folder not in ("", ".", "..")
+    if is_name and (not file.is_file() or name_or_folder in _names(VISUAL_TOKENIZERS)):
+        return name_or_folder, path
+    try:
+        plugin = json.loads(file.read_text(encoding="utf-8")).get("plugin")
+    except (OSError, ValueError, AttributeError) as error:
+        raise PluginError(
+            f"{folder} is no folder of a tokenizer: {file.name} cannot be read ({error}); give a "
+            "name, or a folder that `mmgen tokenizer` or `mmgen train` wrote"
+        ) from error
+    if not isinstance(plugin, str):
+        raise PluginError(
+            f"{file} does not say which plugin it is for; give its name, and the folder with "
+            "--weights"
+        )
+    if path is not None:
+        raise PluginError(
+            f"{folder} is a directory of weights itself; leave out --weights, or give the name "
+            f"{plugin}"
+        )
+    return plugin, folder
+
+
 def load_visual_tokenizer(
-    name: str, path: Path | None = None, *, parts: Parts = "both"
+    name: str,
+    path: Path | None = None,
+    *,
+    parts: Parts = "both",
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> AbstractVisualTokenizer:
     """Load one visual tokenizer for use, guarded.
 
@@ -110,13 +157,15 @@ def load_visual_tokenizer(
         name: the plugin.
         path: directory of settings and weights; without it, what the plugin ships.
         parts: halves to load.
+        device: a torch device, for tokenizers that run on one.
+        dtype: a torch floating-point type by name, likewise.
 
     Raises:
         PluginError: it is unknown, or raises anything while it is imported or loaded.
     """
     cls = load_visual_tokenizer_class(name)
     try:
-        tokenizer = cls.load(path, parts=parts)
+        tokenizer = cls.load(path, parts=parts, device=device, dtype=dtype)
     except MmgenError:
         raise
     except Exception as error:  # a stranger's code may raise anything while it loads
@@ -159,6 +208,10 @@ def load_recipe(name: str) -> Callable[[], object]:
         raise PluginError(f"{_origin(entry)} gives {value!r}, expected a function")
     recipe: Callable[[], object] = value
     return recipe
+
+
+def _names(group: str) -> set[str]:
+    return {entry.name for entry in entry_points(group=group)}
 
 
 def _entry_point(group: str, name: str) -> EntryPoint:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmgen.cli.wrapping import bridge, merge
+
 if TYPE_CHECKING:
     from mmgen.testing import CheckResult
     from mmgen.visual_tokenizer import AbstractVisualTokenizer, Parts, Picture
@@ -31,7 +33,15 @@ _weights_option = click.option(
 
 @click.group()
 def tokenizer() -> None:
-    """List, try, check and begin visual tokenizers."""
+    """List, try, check and begin visual tokenizers.
+
+    NAME is an installed one, or the folder of one that `merge`, `bridge` or a training of a
+    decoder wrote.
+    """
+
+
+tokenizer.add_command(merge)
+tokenizer.add_command(bridge)
 
 
 @tokenizer.command("list")
@@ -108,7 +118,7 @@ def new(name: str, kind: str, output: Path) -> None:
 @_json_option
 def info(name: str, weights: Path | None, as_json: bool) -> None:
     """Describe one visual tokenizer."""
-    facts = _facts(name, _load(name, weights))
+    facts = _facts(*_load(name, weights))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -144,14 +154,17 @@ def check(
 ) -> None:
     """Check that a visual tokenizer keeps the plugin contract.
 
-    NAME is an installed tokenizer, the folder of a package that is not installed (as `new` writes
-    it), or a Python file with one tokenizer in it.
+    NAME is an installed tokenizer, the folder of a wrapper, the folder of a package that is not
+    installed (as `new` writes it), or a Python file with one tokenizer in it.
     """
     from mmgen.cli.checked_plugin import find_plugin, load_plugin
     from mmgen.errors import PluginError
+    from mmgen.plugins import located_visual_tokenizer
     from mmgen.testing import CHECKS
     from mmgen.testing import check as run_checks
 
+    if (Path(name) / "tokenizer_config.json").is_file():
+        name, weights = located_visual_tokenizer(name, weights)
     plugin = find_plugin(name)
     subject = load_plugin(plugin, weights)
     pictures = [] if images is None else _pictures_of(images, subject)
@@ -202,7 +215,7 @@ def encode(
 
     if output is not None:
         check_output(output, ".npz", ".json")
-    subject = _load(name, weights, parts="encoder")
+    name, subject = _load(name, weights, parts="encoder")
     wanted = None if size is None else _parse_size(size, subject)
     inputs, pictures = _open_all(images, subject, wanted)
     codes = []
@@ -239,7 +252,7 @@ def decode(name: str, file: Path, output: Path | None, weights: Path | None) -> 
     from mmgen.errors import DataError, PluginError
     from mmgen.pictures import half_blocks, save_png, to_picture
 
-    subject = _load(name, weights, parts="decoder")
+    name, subject = _load(name, weights, parts="decoder")
     stored = read_codes(file, name, subject.spec)
     if stored.fingerprint != subject.fingerprint:
         raise PluginError(
@@ -260,10 +273,14 @@ def decode(name: str, file: Path, output: Path | None, weights: Path | None) -> 
             click.echo(half_blocks(picture, 48))
 
 
-def _load(name: str, weights: Path | None, parts: Parts = "both") -> AbstractVisualTokenizer:
-    from mmgen.plugins import load_visual_tokenizer
+def _load(
+    name: str, weights: Path | None, parts: Parts = "both"
+) -> tuple[str, AbstractVisualTokenizer]:
+    """Return the plugin's name, and the tokenizer that a name or a folder stands for."""
+    from mmgen.plugins import load_visual_tokenizer, located_visual_tokenizer
 
-    return load_visual_tokenizer(name, weights, parts=parts)
+    plugin, place = located_visual_tokenizer(name, weights)
+    return plugin, load_visual_tokenizer(plugin, place, parts=parts)
 
 
 def _facts(name: str, subject: AbstractVisualTokenizer) -> dict[str, Any]:

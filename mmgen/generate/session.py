@@ -22,7 +22,7 @@ from mmgen.generate.requests import (
     TurnRequest,
     check_prompt,
 )
-from mmgen.generate.shapes import begun_ids, wanted_layout
+from mmgen.generate.shapes import begun_ids, has_open_length, wanted_layout
 from mmgen.generate.torch_engine import TorchEngine
 from mmgen.generate.turn import TurnInProgress, TurnSettings, check_room
 from mmgen.pictures import PictureSource
@@ -191,6 +191,12 @@ class Session:
                 break
         self._openings = [event for event in self._openings if event.index != index]
 
+    def close(self) -> None:
+        """Close the engine; nothing may be asked of the session any more."""
+        self._turns.clear()
+        self._openings.clear()
+        self.engine.close()
+
     def _take_openings(self) -> list[Event]:
         openings, self._openings = self._openings, []
         return openings
@@ -262,10 +268,7 @@ class Session:
         return TurnInProgress(index, prompt_ids, self.codec, settings, self.engine.context_length)
 
     def layout(
-        self,
-        size: tuple[int, int] | None,
-        tokenizer: str | None = None,
-        length: int | None = None,
+        self, size: tuple[int, int] | None, tokenizer: str | None = None, length: int | None = None
     ) -> Layout:
         """Return the layout of pictures of a size `(height, width)` and a number of positions."""
         return wanted_layout(self.codec, self._tokenizer(tokenizer), size, length)
@@ -301,12 +304,11 @@ class Session:
         text = self.checkpoint.generation.draw_template.replace("{prompt}", prompt)
         document = Document(turns=(Turn("user", (Text(text),)),))
         prompt_ids = self.codec.encode_prompt(document)
-        prompt_ids += self._opened_image(
-            prompt_ids, request.size, request.tokenizer, request.length
-        )
         name = self._tokenizer(request.tokenizer)
         layout = self.layout(request.size, name, request.length)
-        return prompt_ids + begun_ids(self.codec, name, layout, request.begun)
+        begun = begun_ids(self.codec, name, layout, request.begun)
+        length = layout.num_positions if begun else request.length
+        return prompt_ids + self._opened_image(prompt_ids, request.size, name, length) + begun
 
     def _begin_caption(self, request: CaptionRequest) -> tuple[list[int], TurnSettings]:
         prompt = request.prompt
@@ -339,7 +341,7 @@ class Session:
         header = self.codec.grammar.image_header(name, layout)
         num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
         check_room(len(prompt_ids) + len(header), num_codes, self.engine.context_length)
-        return header
+        return header[:1] if length is None and has_open_length(self.codec, name) else header
 
     def _tokenizer(self, name: str | None) -> str:
         return name or self.checkpoint.generation.tokenizer

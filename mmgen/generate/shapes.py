@@ -6,7 +6,7 @@ from mmgen.document import DocumentCodec
 from mmgen.errors import SettingsError
 from mmgen.visual_tokenizer import Codes, Layout, Ordered
 
-__all__ = ["begun_ids", "wanted_layout"]
+__all__ = ["begun_ids", "has_open_length", "wanted_layout"]
 
 
 def wanted_layout(
@@ -51,3 +51,9 @@ def begun_ids(codec: DocumentCodec, name: str, layout: Layout, begun: Codes | No
         )
     ids: list[int] = codec.vocabulary.code_ids(name, begun.array).tolist()
     return ids
+
+
+def has_open_length(codec: DocumentCodec, name: str) -> bool:
+    """Return whether the model spells the length that its picture needs, and nothing else of it."""
+    spec = codec.visual_tokenizers[name].spec
+    return spec.chooses_length and len(codec.sizes(name)) == 1

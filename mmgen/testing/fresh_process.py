@@ -103,8 +103,13 @@ def _start(subject: Subject, job: Path) -> None:
         raise Fault(f"a fresh process ended with code {done.returncode}: {last}")
 
 
-def _is_allowed(module: str) -> bool:
-    return any(module == name or module.startswith(name + ".") for name in ALLOWED_MODULES)
+def _is_allowed(module: str, own: str) -> bool:
+    """Whether a plugin of the package `own` may import a module of mmgen.
+
+    Wrappers are plugins whose package is one of mmgen's.
+    """
+    known = (*ALLOWED_MODULES, own)
+    return any(module == name or module.startswith(name + ".") for name in known)
 
 
 def _answer(job: Path) -> None:
@@ -116,10 +121,11 @@ def _answer(job: Path) -> None:
     seconds = time.perf_counter() - start
     torch = sys.modules.get("torch")
     new = {name for name in set(sys.modules) - before if name.startswith("mmgen.")}
+    own = question["module"].rpartition(".")[0] or question["module"]
     imported = Imported(
         is_cuda_initialized=torch is not None and bool(torch.cuda.is_initialized()),
         has_torch=torch is not None,
-        mmgen_modules=tuple(sorted(name for name in new if not _is_allowed(name))),
+        mmgen_modules=tuple(sorted(name for name in new if not _is_allowed(name, own))),
         seconds=seconds,
     )
     kind: type[AbstractVisualTokenizer] = operator.attrgetter(question["qualname"])(module)

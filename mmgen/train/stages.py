@@ -144,9 +144,15 @@ class PrepareStage(AbstractStage):
 
 
 def chosen_layouts(tokenizer: AbstractVisualTokenizer, source: TokenizerSource) -> list[Layout]:
-    """Return the layouts of the sizes that a source names, or the tokenizer's default one."""
+    """Return the layouts of the sizes that a source names, or the tokenizer's default one.
+
+    Of a tokenizer that chooses lengths, these are all lengths of a size.
+    """
     spec = tokenizer.spec
     if not source.sizes:
+        size = spec.pixels.size_of(spec.default_layout)
+        if spec.chooses_length:
+            return [layout for layout in spec.layouts if spec.pixels.size_of(layout) == size]
         return [spec.default_layout]
     layouts = []
     for size in source.sizes:
@@ -157,7 +163,7 @@ def chosen_layouts(tokenizer: AbstractVisualTokenizer, source: TokenizerSource) 
                 f"{source.name} makes no pictures of {size[0]}x{size[1]} pixels (height x width); "
                 f"it makes {known}"
             )
-        layouts.append(found[0])
+        layouts += found if spec.chooses_length else found[:1]
     return layouts
 
 
