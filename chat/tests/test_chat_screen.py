@@ -179,7 +179,7 @@ def test_a_model_that_only_looks_chooses_by_naming() -> None:
     run_async(test)
 
 
-def test_two_seeds_and_two_models_are_drawn_side_by_side() -> None:
+def test_two_seeds_models_or_tokenizers_are_drawn_side_by_side() -> None:
     async def test() -> None:
         async with staged() as stage:
             await stage.say("/compare 1 2 a cat")
@@ -190,6 +190,14 @@ def test_two_seeds_and_two_models_are_drawn_side_by_side() -> None:
             shown = stage.chat.conversation.siblings(stage.chat.conversation.path()[-1].id)
             models = [turn.applied.model for turn in shown if turn.applied]
             assert models == ["scripted", "./other"]
+            await stage.say("/compare scripted other a dog")
+            shown = stage.chat.conversation.siblings(stage.chat.conversation.path()[-1].id)
+            assert [turn.applied.model for turn in shown if turn.applied] == ["scripted", "other"]
+            await stage.say("/compare tiles a dog")
+            drawn = [item for item in stage.backend.requests if isinstance(item, DrawRequest)]
+            assert [item.settings.tokenizer for item in drawn[-2:]] == ["tiles", "tiles"]
+            await stage.say("/compare tiles 4 a dog")
+            assert "two models, two tokenizers or two seeds" in stage.text()
 
     run_async(test)
 

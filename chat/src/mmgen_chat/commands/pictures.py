@@ -80,37 +80,51 @@ class PictureCommands(AbstractFamily):
         self.screen.judge_when_done(turns, prompt)
 
     async def _compare(self, typed: Typed) -> None:
+        info = self.needed("draw", "draw")
+        served = {model.name for model in await self.app.backend.models()}
+        kinds = {name: "model" for name in (*self.app.model_names, *served, info.model)}
+        kinds |= {item.name: "tokenizer" for item in info.tokenizers if item.name not in kinds}
+
+        def kind_of(word: str) -> str | None:
+            return "seed" if word.isdecimal() else kinds.get(word, "model" if "/" in word else None)
+
         words, sides = typed.words, list[str]()
-        while words and len(sides) < 2 and (words[0].isdecimal() or self._is_model(words[0])):
+        while words and len(sides) < 2 and kind_of(words[0]) is not None:
             sides.append(words.pop(0))
         prompt = " ".join(words) or self.last_prompt()
+        found = {kind_of(side) for side in sides} or {"seed"}
+        if len(found) > 1:
+            raise SettingsError(
+                "/compare takes two models, two tokenizers or two seeds, not one of each"
+            )
         settings = self.turn_settings()
-        if all(side.isdecimal() for side in sides):
-            seeds = [int(side) for side in sides]
-            while len(seeds) < 2:
-                seeds.append(new_seed())
-            requests = [
-                DrawRequest(prompt=prompt, settings=replace(settings, seed=seed)) for seed in seeds
-            ]
-            await self.screen.add_user_turn(f"draw {prompt}")
-            await self.screen.ask(*requests)
-            return
-        if any(side.isdecimal() for side in sides):
-            raise SettingsError("/compare takes two models or two seeds, not one of each")
-        info = self.needed("draw", "draw")
-        if len(sides) == 1:
-            sides.insert(0, info.model)
-        backends: list[AbstractBackend] = [
-            self.app.backend if side == info.model else self.app.make_backend(side, None)
-            for side in sides
-        ]
-        request = DrawRequest(prompt=prompt, settings=replace(settings, tokenizer=None, size=None))
+        backends: list[AbstractBackend] = []
+        match found.pop():
+            case "seed":
+                seeds = [int(side) for side in sides]
+                while len(seeds) < 2:
+                    seeds.append(new_seed())
+                changes = [replace(settings, seed=seed) for seed in seeds]
+            case "tokenizer":
+                if len(sides) == 1:
+                    chosen = settings.tokenizer or info.tokenizers[0].name
+                    sides.insert(0, chosen)
+                changes = [replace(settings, tokenizer=side, size=None) for side in sides]
+            case _:
+                if len(sides) == 1:
+                    sides.insert(0, info.model)
+                changes = [replace(settings, tokenizer=None, size=None)] * 2
+                backends = [self._backend_of(side, info.model, served) for side in sides]
+        requests = [DrawRequest(prompt=prompt, settings=changed) for changed in changes]
         await self.screen.add_user_turn(f"draw {prompt}")
-        await self.screen.ask(request, request, backends=backends)
+        await self.screen.ask(*requests, backends=backends)
 
-    def _is_model(self, word: str) -> bool:
-        here = self.app.info.model if self.app.info else None
-        return word == here or word in self.app.model_names or "/" in word
+    def _backend_of(self, model: str, current: str, served: set[str]) -> AbstractBackend:
+        """Return what draws with a model: what answers now, its server, or this process."""
+        if model == current:
+            return self.app.backend
+        endpoint = self.app.endpoint if model in served else None
+        return self.app.make_backend(model, endpoint)
 
     async def _refine(self, typed: Typed) -> None:
         await self.refine(self.last_drawn(), typed.rest)
