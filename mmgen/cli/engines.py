@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmgen.generate.session import Session
     from mmgen.visual_tokenizer import Parts
 
-__all__ = ["engine_option", "open_engine"]
+__all__ = ["engine_option", "open_engine", "vllm_option"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,6 +28,17 @@ def engine_option(command: Command) -> Command:
     )(command)
 
 
+def vllm_option(command: Command) -> Command:
+    """Add `--vllm` to a command."""
+    return click.option(
+        "--vllm",
+        "vllm_settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of vLLM, as tensor_parallel_size=2; may be repeated.",
+    )(command)
+
+
 def open_engine(
     engine: EngineName,
     model: str | None,
@@ -35,6 +46,7 @@ def open_engine(
     parts: Parts = "both",
     num_rows: int = 64,
     device: str = "cpu",
+    vllm: Sequence[str] = (),
 ) -> Session:
     """Open a session, and say so where that takes a while."""
     from mmgen.generate.engines import open_engine_session
@@ -42,4 +54,6 @@ def open_engine(
 
     if engine == "vllm":
         click.echo(f"mmgen: starting vLLM {installed_vllm()}", err=True)
-    return open_engine_session(engine, model, parts=parts, num_rows=num_rows, device=device)
+    return open_engine_session(
+        engine, model, parts=parts, num_rows=num_rows, device=device, vllm=vllm
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mmgen.cli.engines import engine_option, open_engine
+from mmgen.cli.engines import engine_option, open_engine, vllm_option
 from mmgen.errors import PluginError
 from mmgen.serve.settings import Limits
 
@@ -24,6 +25,7 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 @click.command()
 @click.argument("model", required=False, metavar="[NAME|DIR]")
 @engine_option
+@vllm_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -92,6 +94,20 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 )
 @click.option("--device", default="cpu", show_default=True, help="Where the torch engine runs.")
 @click.option(
+    "--replicas",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Engines, each in a process of its own; a request goes to the one with the least to do.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that take connections.",
+)
+@click.option(
     "--shutdown-seconds",
     type=click.IntRange(min=1),
     default=30,
@@ -102,6 +118,7 @@ EXTRA = ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn")
 def serve(
     model: str | None,
     engine: EngineName,
+    vllm_settings: tuple[str, ...],
     host: str,
     port: int,
     api_key: str | None,
@@ -114,6 +131,8 @@ def serve(
     max_pixels: int,
     rows: int,
     device: str,
+    replicas: int,
+    workers: int,
     shutdown_seconds: int,
     log_requests: bool,
 ) -> None:
@@ -123,6 +142,8 @@ def serve(
     """
     check_extra()
     from mmgen.checkpoint import DEFAULT_MODEL
+    from mmgen.generate.engines import open_engine_session
+    from mmgen.serve.replicas import ReplicaPlan, replica_devices, serve_replicas
     from mmgen.serve.server import address_of, bind, serve_session
     from mmgen.serve.settings import ServerConfig
 
@@ -139,30 +160,53 @@ def serve(
         allowed_url_hosts=frozenset(name.lower() for name in url_hosts),
         limits=limits,
     )
+    is_divided = replicas > 1 or workers > 1
     with bind(host, port) as listener:
         if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
             click.echo(
                 f"mmgen: warning: without --api-key, whoever reaches {host} can use the server",
                 err=True,
             )
-        session = open_engine(engine, model, num_rows=rows, device=device)
         address = address_of(listener)
 
         def tell() -> None:
+            several = f", {replicas} replicas, {workers} workers" if is_divided else ""
             click.echo(
-                f"mmgen: serving {config.model_name} at {address}/v1 (engine {engine}); Ctrl-C "
-                "ends it",
+                f"mmgen: serving {config.model_name} at {address}/v1 (engine {engine}{several}); "
+                "Ctrl-C ends it",
                 err=True,
             )
 
-        serve_session(
-            session,
-            config,
-            listener,
-            shutdown_seconds=shutdown_seconds,
-            log_requests=log_requests,
-            when_ready=tell,
-        )
+        if is_divided:
+            serve_replicas(
+                ReplicaPlan(
+                    open_session=partial(
+                        open_engine_session,
+                        engine,
+                        model,
+                        num_rows=rows,
+                        device=device,
+                        vllm=vllm_settings,
+                    ),
+                    config=config,
+                    num_replicas=replicas,
+                    num_workers=workers,
+                    devices=replica_devices(engine, device, vllm_settings, replicas),
+                    shutdown_seconds=shutdown_seconds,
+                    log_requests=log_requests,
+                ),
+                listener,
+                when_ready=tell,
+            )
+        else:
+            serve_session(
+                open_engine(engine, model, num_rows=rows, device=device, vllm=vllm_settings),
+                config,
+                listener,
+                shutdown_seconds=shutdown_seconds,
+                log_requests=log_requests,
+                when_ready=tell,
+            )
     click.echo("mmgen: the server has ended", err=True)
 
 

@@ -185,19 +185,12 @@ class Step:
         return self.finish_reason is not None or self.error is not None
 
 
-def check_request(
-    request: SpanRequest,
-    vocab_size: int,
-    context_length: int,
-    *,
-    takes_unequal_prompts: bool = False,
-) -> None:
+def check_request(request: SpanRequest, vocab_size: int, context_length: int) -> None:
     """Refuse a request that a decoder cannot serve.
 
     Args:
         vocab_size: ids the decoder has.
         context_length: most ids of a prompt and its span together.
-        takes_unequal_prompts: whether the unguided prompt may have another length.
 
     Raises:
         EngineError: it names ids that the decoder lacks, or is too long.
@@ -211,14 +204,7 @@ def check_request(
             f"a step may take id {request.constraint.num_rows_needed - 1}, but the decoder "
             f"has {vocab_size} ids"
         )
-    num_unguided_ids = len(request.unguided_ids or request.prompt_ids)
-    if num_unguided_ids != len(request.prompt_ids) and not takes_unequal_prompts:
-        raise EngineError(
-            f"the unguided prompt has {num_unguided_ids} ids and the prompt "
-            f"{len(request.prompt_ids)}; this engine needs them equally long, so leave a negative "
-            "prompt out or use the torch engine"
-        )
-    num_prompt_ids = max(len(request.prompt_ids), num_unguided_ids)
+    num_prompt_ids = max(len(request.prompt_ids), len(request.unguided_ids or ()))
     total = num_prompt_ids + request.max_ids
     if total > context_length:
         raise EngineError(
@@ -268,6 +254,13 @@ class AbstractEngine(ABC):
     @abstractmethod
     def cancel(self, request_index: int) -> None:
         """Forget a request; no step of it follows. A finished one is let be."""
+
+    def close(self) -> None:
+        """Give back what the engine holds; nothing may be asked of it any more.
+
+        May be called again. An engine that holds nothing but memory need not do anything.
+        """
+        return
 
     def generate(self, requests: Sequence[SpanRequest]) -> Iterator[Step]:
         """Run requests to their ends and yield their steps as they come.

@@ -26,9 +26,16 @@ __all__ = ["Service"]
 class Service:
     """Serves requests from any thread with one session, until it is closed."""
 
-    def __init__(self, session: Session) -> None:
-        """Start the thread; from now on nobody else may use the session's engine."""
+    def __init__(
+        self, session: Session, *, when_stopped: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start the thread; from now on the session is the service's own.
+
+        Args:
+            when_stopped: called, in the thread, when a fault of the engine has ended all service.
+        """
         self.session = session
+        self._when_stopped = when_stopped
         self._inbox: queue.SimpleQueue[TurnInProgress | int | None] = queue.SimpleQueue()
         self._listeners: dict[int, Callable[[Event | EngineError], None]] = {}
         self._lock = threading.Lock()
@@ -98,9 +105,10 @@ class Service:
             self._forget(index)
 
     def close(self) -> None:
-        """Cancel what is unfinished and end the thread."""
+        """Cancel what is unfinished, end the thread and close the session."""
         self._inbox.put(None)
         self._thread.join()
+        self.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -136,18 +144,22 @@ class Service:
 
     def _run(self) -> None:
         fault = "the session was closed before the answer was complete"
+        is_broken = False
         try:
             while self._take_messages():
                 for event in self.session.step():
                     self._deliver(event)
         except Exception as error:  # whoever waits must learn of it, whatever it is
             fault = f"the engine stopped: {type(error).__name__}: {error}"
+            is_broken = True
         with self._lock:
             self._fault = EngineError(fault)
             listeners, self._listeners = self._listeners, {}
         for index, deliver in listeners.items():
             self.session.cancel(index)
             deliver(EngineError(fault))
+        if is_broken:
+            self._when_stopped()
 
     def _take_messages(self) -> bool:
         """Handle what came in, waiting for it if there is nothing to do; False when closed."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from mmgen.errors import EngineError, SettingsError
+from mmgen.errors import SettingsError
 from mmgen.generate.engine import (
     AbstractEngine,
     AbstractRuleState,
@@ -25,6 +25,7 @@ from mmgen.generate.engine import (
     check_request,
 )
 from mmgen.generate.kv_rows import KVRows
+from mmgen.generate.rule_runs import excluded, stuck_error
 from mmgen.generate.sampling import SamplingRows, guide, sample
 from mmgen.model import Decoder
 
@@ -55,13 +56,6 @@ class _Head:
         parts = [functional.linear(hidden, weight) for weight in self.weights]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float()
 
-    def excluded(self, rule: AbstractRuleState) -> torch.Tensor | None:
-        """Return which of the ids a rule excludes, or None if it leaves none."""
-        known = torch.from_numpy(rule.allowed())
-        ids = self.ids.cpu()
-        allowed = (ids < len(known)) & known[ids.clamp(max=len(known) - 1)]
-        return ~allowed.to(self.ids.device) if bool(allowed.any()) else None
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
@@ -90,11 +84,11 @@ class _Group:
         scores = self.head.scores(guided)
         stuck: list[int] = []
         for place, rule in self.rules:
-            excluded = self.head.excluded(rule)
-            if excluded is None:
+            barred = excluded(self.head.ids, rule.allowed())
+            if barred is None:
                 stuck.append(self.members[place].index)
             else:
-                scores[place].masked_fill_(excluded, -torch.inf)
+                scores[place].masked_fill_(barred, -torch.inf)
         chosen = sample(scores, self.head.ids, self.steps, self.sampling)
         self.steps.add_(1)
         ids = dict(zip((member.index for member in self.members), chosen.tolist(), strict=True))
@@ -152,12 +146,7 @@ class TorchEngine(AbstractEngine):
         return {"num_waiting": len(self._waiting), "num_running": len(self._batch.running)}
 
     def submit(self, request: SpanRequest) -> int:
-        check_request(
-            request,
-            self.decoder.config.vocab_size,
-            self.context_length,
-            takes_unequal_prompts=True,
-        )
+        check_request(request, self.decoder.config.vocab_size, self.context_length)
         index = self._num_submitted
         self._num_submitted += 1
         self._waiting.append((index, request))
@@ -269,10 +258,7 @@ class TorchEngine(AbstractEngine):
         request = running.request
         scale = request.guidance_scale if request.is_guided else 1.0
         if id_ is None:
-            error = EngineError(
-                f"after {running.num_ids} tokens the answer cannot go on in the form it must have"
-            )
-            return Step(running.index, (), None, scale, error)
+            return Step(running.index, (), None, scale, stuck_error(running.num_ids))
         running.num_ids += 1
         if running.rule is not None:
             running.rule.advance(id_)

@@ -4,11 +4,12 @@ vLLM schedules every request on its own: whatever does not fit a step waits, and
 fit the cache is thrown out and read again later. Nobody is handed more than fits, so neither
 happens, and two rows that start together finish their prompts in the same step. The rows of a
 request are promised their seats, their share of each step's tokens, and cache for their full
-length.
+length. A request is told of as the lengths of its rows' prompts, one or two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmgen.errors import EngineError
@@ -30,6 +31,8 @@ class Capacity:
     """Blocks of the KV cache."""
     block_size: int
     """Tokens in a block."""
+    prefix_caching: bool = True
+    """Whether a prompt that was read before is not read again."""
     overcommit: float = 1.0
     """How many times over the cache may be promised. Above 1, vLLM may have to take cache back."""
 
@@ -60,34 +63,41 @@ class Admission:
         self.capacity = capacity
         self._shares: dict[int, _Share] = {}
 
-    def check(self, num_rows: int, prompt_tokens: int, max_ids: int) -> None:
-        """Refuse a request that would not fit even if it were alone.
+    def check(self, prompts: Sequence[int], max_ids: int) -> None:
+        """Refuse a request that would not fit even if it were alone, or never keep in step.
 
         Raises:
             EngineError: it needs more than there is.
         """
         capacity = self.capacity
-        share = self._share(num_rows, prompt_tokens, max_ids)
+        share = self._share(prompts, max_ids)
         if share.num_rows > capacity.num_rows:
             raise EngineError(
-                f"a guided request takes {num_rows} rows, but vLLM was started with max_num_seqs "
-                f"{capacity.num_rows}; raise it"
+                f"a guided request takes {share.num_rows} rows, but vLLM was started with "
+                f"max_num_seqs {capacity.num_rows}; raise it"
             )
         if share.num_blocks > capacity.num_blocks:
             held = capacity.num_blocks * capacity.block_size
             raise EngineError(
-                f"{num_rows} rows of {prompt_tokens + max_ids} tokens do not fit a cache of "
-                f"{held} tokens; give vLLM a larger one"
+                f"{share.num_rows} rows of up to {max(prompts) + max_ids} tokens do not fit a "
+                f"cache of {held} tokens; give vLLM a larger one"
+            )
+        if not self._keeps_in_step(prompts, max_ids):
+            raise EngineError(
+                f"the prompt has {prompts[0]} tokens and the one that guidance leads away from "
+                f"{prompts[1]}, which vLLM would read in different numbers of steps of "
+                f"{capacity.chunk_tokens} tokens; make them equally long, or give it more tokens "
+                "per step"
             )
 
-    def admit(self, key: int, num_rows: int, prompt_tokens: int, max_ids: int, firm: bool) -> bool:
+    def admit(self, key: int, prompts: Sequence[int], max_ids: int, firm: bool) -> bool:
         """Promise a request what it needs if that is free; return whether it was.
 
         Args:
             firm: whether the cache must be there even if nobody stops early; otherwise it is
                 promised as many times over as `overcommit` says.
         """
-        share = self._share(num_rows, prompt_tokens, max_ids)
+        share = self._share(prompts, max_ids)
         held = self._shares.values()
         capacity = self.capacity
         num_blocks = int(capacity.num_blocks * (1.0 if firm else capacity.overcommit))
@@ -110,9 +120,19 @@ class Admission:
         """Take back what was promised; a request that holds nothing is let be."""
         self._shares.pop(key, None)
 
-    def _share(self, num_rows: int, prompt_tokens: int, max_ids: int) -> _Share:
+    def _keeps_in_step(self, prompts: Sequence[int], max_ids: int) -> bool:
+        """Return whether rows that start together can be made to finish their prompts together."""
+        capacity = self.capacity
+        longest = max(prompts)
+        if min(prompts) == longest or longest + max_ids <= capacity.chunk_tokens:
+            return True
+        # Rows that came apart find all but a block of their prompts in the cache afterwards.
+        return capacity.prefix_caching and capacity.block_size <= capacity.chunk_tokens
+
+    def _share(self, prompts: Sequence[int], max_ids: int) -> _Share:
+        capacity = self.capacity
         return _Share(
-            num_rows=num_rows,
-            num_blocks=num_rows * self.capacity.blocks(prompt_tokens + max_ids),
-            step_tokens=num_rows * self.capacity.chunk(prompt_tokens),
+            num_rows=len(prompts),
+            num_blocks=sum(capacity.blocks(tokens + max_ids) for tokens in prompts),
+            step_tokens=sum(map(capacity.chunk, prompts)),
         )

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 from mmgen.errors import SettingsError
 
 __all__ = ["VllmEngineConfig", "VllmStats"]
 
 GIB = 2**30
+
+_DECIDED = {
+    "model": "it is the checkpoint",
+    "tokenizer": "the checkpoint has its own",
+    "skip_tokenizer_init": "ids go in and out",
+    "generation_config": "requests say how ids are chosen",
+    "logits_processors": "they are mmgen's",
+    "scheduler_cls": "pairs are handed to vLLM's own scheduler",
+    "speculative_config": "both rows of a pair would need the same guesses",
+    "long_prefill_token_threshold": "prompts are read in chunks that keep pairs together",
+    "max_model_len": "it is the checkpoint's context length",
+    "max_num_seqs": "it is num_rows",
+    "max_num_batched_tokens": "it is step_tokens",
+    "kv_cache_memory_bytes": "it is cache_bytes",
+    "enable_prefix_caching": "it is prefix_caching",
+    "enforce_eager": "it is compilation",
+    "data_parallel_size": "start replicas instead, which keep pairs together",
+}
+"""What mmgen says to vLLM itself, and why or where else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +61,15 @@ class VllmEngineConfig:
     """Whether vLLM compiles the decoder: a minute at the first start, then kept on disk. On, except
     on a CPU without a C++ compiler."""
     tensor_parallel_size: int = 1
-    """Devices that share the decoder."""
+    """Devices that share each layer of the decoder."""
+    pipeline_parallel_size: int = 1
+    """Groups of such devices that take the layers in turn."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further settings, by the names that they have among vLLM's `EngineArgs`; those on which
+    guidance rests are refused."""
 
     def __post_init__(self) -> None:
-        for name in ("num_rows", "max_stalls", "tensor_parallel_size"):
+        for name in ("num_rows", "max_stalls", "tensor_parallel_size", "pipeline_parallel_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("step_tokens", "cache_bytes", "block_size"):
@@ -57,6 +83,10 @@ class VllmEngineConfig:
                 f"step_tokens must be above num_rows + 1, so that a step has room for a prompt "
                 f"beside {self.num_rows} rows; got {self.step_tokens}"
             )
+        if self.dtype not in (None, "float32", "bfloat16"):
+            raise SettingsError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
+        if self.compilation not in (None, "on", "off"):
+            raise SettingsError(f"compilation must be on or off, got {self.compilation!r}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise SettingsError(
                 f"gpu_memory_utilization must be above 0 and at most 1, got "
@@ -64,6 +94,59 @@ class VllmEngineConfig:
             )
         if self.overcommit < 1:
             raise SettingsError(f"overcommit must be 1 or more, got {self.overcommit}")
+        for name in self.options:
+            if name in _DECIDED:
+                raise SettingsError(f"{name} cannot be chosen for vLLM: {_DECIDED[name]}")
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that one engine takes."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @classmethod
+    def from_words(cls, words: Sequence[str], **settings: Any) -> Self:
+        """Return the configuration that words such as `tensor_parallel_size=2` make.
+
+        What is not a setting of this class is taken for one of vLLM's own.
+
+        Args:
+            settings: those that are not among the words.
+
+        Raises:
+            SettingsError: a word cannot be read.
+        """
+        found: dict[str, Any] = {}
+        for word in words:
+            name, sign, text = word.partition("=")
+            name = name.strip().removeprefix("--").replace("-", "_")
+            if not sign or not name.isidentifier():
+                raise SettingsError(f"settings of vLLM have the form NAME=VALUE, got {word!r}")
+            if name in found or name in settings:
+                raise SettingsError(f"{name} is given twice")
+            try:
+                found[name] = json.loads(text)
+            except ValueError:
+                found[name] = text
+        own = {item.name: item for item in fields(cls) if item.name != "options"}
+        for name in own.keys() & found.keys():
+            kinds = _KINDS[str(own[name].type)]
+            if type(found[name]) not in kinds:
+                wanted = " or ".join(kind.__name__ for kind in kinds)
+                raise SettingsError(f"{name} must be {wanted}, got {found[name]!r}")
+        options = {name: value for name, value in found.items() if name not in own}
+        chosen = {name: value for name, value in found.items() if name in own}
+        return cls(**settings, **chosen, options=options)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    'Literal["float32", "bfloat16"] | None': (str,),
+    'Literal["on", "off"] | None': (str,),
+}
+"""What values the settings take, by their types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,11 @@ from mmgen.generate.engine import (
     Step,
     check_request,
 )
+from mmgen.generate.rule_runs import RuleRun, stuck_error
 from mmgen.generate.vllm_admission import Admission, Capacity
 from mmgen.generate.vllm_config import VllmEngineConfig, VllmStats
-from mmgen.generate.vllm_launch import launch
-from mmgen.generate.vllm_rows import RowParams, withdrawal_id
+from mmgen.generate.vllm_launch import launch, set_num_threads
+from mmgen.generate.vllm_rows import RowParams, leave_rule, withdrawal_id
 
 __all__ = ["VllmEngine"]
 
@@ -55,6 +56,10 @@ class _Flight:
 
     index: int
     request: SpanRequest
+    run: RuleRun | None
+    """Of the request's rule."""
+    withdrawal_id: int | None
+    """What tells that the request cannot go on; None where that cannot happen."""
     ids: list[int] = field(default_factory=list)
     """Delivered."""
     rows: list[_Row] = field(default_factory=list)
@@ -69,16 +74,16 @@ class _Flight:
     """Steps that a row which ended early still waits for the other."""
 
     @property
-    def num_rows(self) -> int:
-        return 2 if self.request.is_guided else 1
-
-    @property
     def num_left(self) -> int:
         return self.request.max_ids - len(self.ids)
 
     @property
-    def num_prompt_ids(self) -> int:
-        return len(self.request.prompt_ids) + len(self.ids)
+    def prompts(self) -> list[tuple[int, ...]]:
+        """What each row reads."""
+        prompts = [self.request.prompt_ids]
+        if self.request.is_guided and self.request.unguided_ids is not None:
+            prompts.append(self.request.unguided_ids)
+        return [(*prompt, *self.ids) for prompt in prompts]
 
     def take_common(self) -> list[int]:
         """Return the ids that all rows have beyond those taken before."""
@@ -115,6 +120,7 @@ class VllmEngine(AbstractEngine):
         self._rows: dict[str, tuple[_Flight, _Row]] = {}
         self._parting: dict[int, _Flight] = {}
         self._num_submitted = 0
+        self._is_closed = False
         self._stats = VllmStats()
 
     @property
@@ -137,6 +143,10 @@ class VllmEngine(AbstractEngine):
         return self._admission.capacity
 
     @property
+    def takes_rules(self) -> bool:
+        return bool(self._llm.vllm_config.parallel_config.world_size == 1)
+
+    @property
     def stats(self) -> VllmStats:
         """Counts since the start, or since `reset_stats`."""
         return replace(self._stats, num_waiting=len(self._waiting), num_running=len(self._flights))
@@ -151,14 +161,23 @@ class VllmEngine(AbstractEngine):
 
     def submit(self, request: SpanRequest) -> int:
         check_request(request, self._vocab_size, self.context_length)
-        if request.rule is not None:
-            raise EngineError("vLLM cannot follow a rule; use the torch engine")
-        flight = _Flight(self._num_submitted, request)
-        self._admission.check(flight.num_rows, len(request.prompt_ids), request.max_ids)
-        if request.is_guided:
-            withdrawal_id(request.constraint, self._vocab_size)
+        if request.rule is not None and not self.takes_rules:
+            raise EngineError(
+                "vLLM's workers in other processes cannot follow a rule; use one worker, or the "
+                "torch engine"
+            )
+        may_withdraw = request.is_guided or request.rule is not None
+        flight = _Flight(
+            index=self._num_submitted,
+            request=request,
+            run=None if request.rule is None else RuleRun(request.rule),
+            withdrawal_id=withdrawal_id(request.constraint, self._vocab_size)
+            if may_withdraw
+            else None,
+        )
+        self._admission.check([len(ids) for ids in flight.prompts], request.max_ids)
         self._num_submitted += 1
-        self._count(num_requests=1, num_pairs=flight.num_rows - 1)
+        self._count(num_requests=1, num_pairs=len(flight.prompts) - 1)
         self._waiting.append(flight)
         return flight.index
 
@@ -183,6 +202,9 @@ class VllmEngine(AbstractEngine):
 
     def close(self) -> None:
         """Cancel what is unfinished and free what vLLM holds."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for flight in [*self._flights.values()]:
             self._ground(flight)
         self._waiting.clear()
@@ -194,7 +216,7 @@ class VllmEngine(AbstractEngine):
         Each thread has its own count, and vLLM's attention on a CPU dies where two differ.
         """
         if self._stepping_thread != threading.get_ident():
-            torch.set_num_threads(self._num_threads)
+            set_num_threads(self._num_threads)
             self._stepping_thread = threading.get_ident()
 
     def _admit(self) -> None:
@@ -203,8 +225,7 @@ class VllmEngine(AbstractEngine):
             flight = self._waiting[0]
             if not self._admission.admit(
                 flight.index,
-                flight.num_rows,
-                flight.num_prompt_ids,
+                [len(ids) for ids in flight.prompts],
                 flight.num_left,
                 firm=flight.num_attempts > 0,
             ):
@@ -214,27 +235,22 @@ class VllmEngine(AbstractEngine):
 
     def _launch(self, flight: _Flight) -> None:
         """Give vLLM the rows of a request, with the ids it already has as part of the prompt."""
-        request = flight.request
-        params = RowParams.of(request, first_step=len(flight.ids))
+        request, prompts = flight.request, flight.prompts
         name = f"{flight.index}.{flight.num_attempts}"
-        prompts = [request.prompt_ids]
+        params = replace(
+            RowParams.of(request, first_step=len(flight.ids)),
+            rule=None if flight.run is None else leave_rule(flight.run),
+            withdrawal_id=flight.withdrawal_id,
+        )
+        if len(prompts) > 1:
+            params = replace(params, pair=name, guidance_scale=request.guidance_scale)
         stop_ids = sorted(request.stop_ids)
-        if request.is_guided and request.unguided_ids is not None:
-            prompts.append(request.unguided_ids)
-            withdrawal = withdrawal_id(request.constraint, self._vocab_size)
-            stop_ids.append(withdrawal)
-            params = replace(
-                params,
-                pair=name,
-                guidance_scale=request.guidance_scale,
-                withdrawal_id=withdrawal,
-            )
-        flight.rows = [
-            _Row(f"{name}.{place}", (*prompt, *flight.ids)) for place, prompt in enumerate(prompts)
-        ]
+        if flight.withdrawal_id is not None:
+            stop_ids.append(flight.withdrawal_id)
+        flight.rows = [_Row(f"{name}.{place}", prompt) for place, prompt in enumerate(prompts)]
         flight.num_read = 0
         flight.num_attempts += 1
-        flight.patience = 2 * self.capacity.num_chunks(flight.num_prompt_ids) + PATIENCE
+        flight.patience = 2 * self.capacity.num_chunks(max(map(len, prompts))) + PATIENCE
         self._flights[flight.index] = flight
         for place, row in enumerate(flight.rows):
             self._rows[row.name] = flight, row
@@ -297,6 +313,10 @@ class VllmEngine(AbstractEngine):
 
     def _part(self, flight: _Flight) -> EngineError | None:
         """Restart a request whose rows came apart; return why it cannot go on, if so."""
+        if flight.run is not None and flight.run.is_stuck:
+            self._ground(flight)
+            self._count(num_failed=1)
+            return stuck_error(len(flight.ids))
         has_open_row = not all(row.is_ended for row in flight.rows)
         if self.config.prefix_caching and has_open_row and flight.patience:
             # The other row will notice when it has read its prompt, which then is in the prefix

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from subprocess import SubprocessError
+from typing import Any
 
+import torch
 from vllm import EngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
 
 from mmgen.checkpoint import Checkpoint
-from mmgen.errors import EngineError
+from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.vllm_admission import Capacity
 from mmgen.generate.vllm_config import GIB, VllmEngineConfig
 from mmgen.generate.vllm_logits import GuidedChoice
 
-__all__ = ["launch"]
+__all__ = ["launch", "set_num_threads"]
+
+set_num_threads = torch.set_num_threads
+"""The function as torch has it; on a CPU, vLLM puts one in its place that does nothing."""
 
 
 def launch(
@@ -36,42 +42,16 @@ def launch(
     Raises:
         EngineError: it does not start.
     """
-    is_cpu = current_platform.is_cpu()
-    context_length = checkpoint.config.context_length
-    step_tokens = config.step_tokens or max(2048, 2 * context_length + config.num_rows)
-    # With all rows at work, both prompts of a pair still get equal chunks of every step.
-    chunk_tokens = min(context_length, (step_tokens - config.num_rows) // 2)
-    can_compile = not is_cpu or shutil.which("g++") is not None
-    compilation = config.compilation or ("on" if can_compile else "off")
-    arguments = EngineArgs(
-        model=str(checkpoint.path),
-        skip_tokenizer_init=True,
-        generation_config="vllm",
-        dtype=config.dtype or ("float32" if is_cpu else "bfloat16"),
-        max_model_len=context_length,
-        max_num_seqs=config.num_rows,
-        max_num_batched_tokens=step_tokens,
-        long_prefill_token_threshold=chunk_tokens,
-        block_size=config.block_size or (32 if is_cpu else None),
-        kv_cache_memory_bytes=config.cache_bytes or (GIB if is_cpu else None),
-        gpu_memory_utilization=config.gpu_memory_utilization,
-        enable_prefix_caching=config.prefix_caching,
-        enforce_eager=compilation == "off",
-        tensor_parallel_size=config.tensor_parallel_size,
-        distributed_executor_backend="uni" if config.tensor_parallel_size == 1 else "mp",
-        logits_processors=list(processors),
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
+    step_tokens = config.step_tokens or max(
+        2048, 2 * checkpoint.config.context_length + config.num_rows
     )
-    try:
-        with _in_process():
+    # With all rows at work, both prompts of a pair still get equal chunks of every step.
+    chunk_tokens = min(checkpoint.config.context_length, (step_tokens - config.num_rows) // 2)
+    with _told_in_one_line():
+        arguments = _arguments(checkpoint, config, step_tokens, chunk_tokens, processors)
+        with _environment(config):
             settings = arguments.create_engine_config()
         llm = LLMEngine(settings, Executor.get_class(settings), log_stats=False)
-    except (OSError, RuntimeError, SubprocessError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise EngineError(
-            f"vLLM does not start: {reason[0] if reason else type(error).__name__}"
-        ) from error
     cache = settings.cache_config
     assert cache.num_gpu_blocks is not None and cache.block_size is not None
     return llm, Capacity(
@@ -81,19 +61,81 @@ def launch(
         # One block is vLLM's own.
         num_blocks=cache.num_gpu_blocks - 1,
         block_size=cache.block_size,
+        prefix_caching=config.prefix_caching,
         overcommit=config.overcommit,
     )
 
 
+def _arguments(
+    checkpoint: Checkpoint,
+    config: VllmEngineConfig,
+    step_tokens: int,
+    chunk_tokens: int,
+    processors: Sequence[type],
+) -> EngineArgs:
+    """Return what vLLM is told."""
+    is_cpu = current_platform.is_cpu()
+    can_compile = not is_cpu or shutil.which("g++") is not None
+    compilation = config.compilation or ("on" if can_compile else "off")
+    known = {item.name for item in fields(EngineArgs)}
+    for name in config.options:
+        if name not in known:
+            raise SettingsError(f"neither mmgen nor this vLLM has a setting {name!r}")
+    words: dict[str, Any] = {
+        "model": str(checkpoint.path),
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "dtype": config.dtype or ("float32" if is_cpu else "bfloat16"),
+        "max_model_len": checkpoint.config.context_length,
+        "max_num_seqs": config.num_rows,
+        "max_num_batched_tokens": step_tokens,
+        "long_prefill_token_threshold": chunk_tokens,
+        "block_size": config.block_size or (32 if is_cpu else None),
+        "kv_cache_memory_bytes": config.cache_bytes or (GIB if is_cpu else None),
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "enable_prefix_caching": config.prefix_caching,
+        "enforce_eager": compilation == "off",
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "pipeline_parallel_size": config.pipeline_parallel_size,
+        "distributed_executor_backend": "uni" if config.num_devices == 1 else "mp",
+        "logits_processors": list(processors),
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    return EngineArgs(**(words | dict(config.options)))
+
+
 @contextmanager
-def _in_process() -> Iterator[None]:
-    """Let vLLM stay in this process; on a CPU it asks the environment whether it may."""
-    name = "VLLM_ENABLE_V1_MULTIPROCESSING"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
+def _told_in_one_line() -> Iterator[None]:
+    """Make what vLLM may raise at its start one of our errors."""
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (OSError, RuntimeError, SubprocessError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        raise EngineError(f"vLLM does not start: {reason}") from error
+
+
+@contextmanager
+def _environment(config: VllmEngineConfig) -> Iterator[None]:
+    """Tell vLLM what it looks up in the environment on a CPU, while its settings are made."""
+    # Whether it may stay in this process.
+    wanted: dict[str, str | None] = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if config.cache_bytes is not None:
+        # There it would count for more than what the configuration says.
+        wanted["VLLM_CPU_KVCACHE_SPACE"] = None
+    before = {name: os.environ.get(name) for name in wanted}
+    _set_variables(wanted)
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        _set_variables(before)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

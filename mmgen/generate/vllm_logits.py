@@ -26,7 +26,8 @@ from vllm.v1.worker.gpu.sample.logits_processor.interface import (
     LogitsProcessor as SlotLogitsProcessor,
 )
 
-from mmgen.generate.vllm_rows import RowChooser, RowParams
+from mmgen.errors import SettingsError
+from mmgen.generate.vllm_rows import RowChooser, RowParams, has_rule
 
 __all__ = ["GuidedChoice"]
 
@@ -44,7 +45,9 @@ class GuidedChoice(BatchLogitsProcessor, SlotLogitsProcessor):  # type: ignore[m
 
     @classmethod
     def validate_params(cls, sampling_params: VllmSamplingParams) -> None:
-        RowParams.from_extra_args(sampling_params.extra_args)
+        row = RowParams.from_extra_args(sampling_params.extra_args)
+        if row is not None and row.rule is not None and not has_rule(row.rule):
+            raise SettingsError(f"the rule {row.rule!r} is not known in this process")
 
     def is_argmax_invariant(self) -> bool:
         return False

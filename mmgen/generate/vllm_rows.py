@@ -6,29 +6,48 @@ one the row may take. Rows of a pair that have not come equally far are given th
 instead, which ends them: nothing is ever drawn with half a pair.
 
 Nothing here knows vLLM. What a row needs travels in its request as plain numbers, so that it also
-reaches workers in other processes.
+reaches workers in other processes. Only the run of a rule cannot travel; it is left here under a
+key, which works where the rows are decided in the process that has the rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 
 from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest
+from mmgen.generate.rule_runs import RuleRun
 from mmgen.generate.sampling import SamplingRows, guide, sample
 
-__all__ = ["KEY", "RowChooser", "RowParams", "withdrawal_id"]
+__all__ = ["KEY", "RowChooser", "RowParams", "has_rule", "leave_rule", "withdrawal_id"]
 
 KEY = "mmgen"
 """Where a request's extra arguments hold what its row needs."""
 
 MAX_PLANS = 256
 """Divisions of one batch that are kept; a constraint's cycle has one for every phase."""
+
+_rule_keys = map("rule {}".format, count())
+_rule_runs: WeakValueDictionary[str, RuleRun] = WeakValueDictionary()
+
+
+def leave_rule(run: RuleRun) -> str:
+    """Return a key by which rows of this process find the run of a rule while somebody keeps it."""
+    key = next(_rule_keys)
+    _rule_runs[key] = run
+    return key
+
+
+def has_rule(key: str) -> bool:
+    """Return whether the run of a rule is here."""
+    return key in _rule_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +69,10 @@ class RowParams:
     guidance_scale: float = 1.0
     """How strongly the condition counts in a pair."""
     withdrawal_id: int | None = None
-    """What a row of a broken pair is given; an id that no step allows."""
+    """What a row is given that cannot go on, of a broken pair or under a rule that leaves nothing;
+    an id that no step allows."""
+    rule: str | None = None
+    """What `leave_rule` returned; None for a request without a rule."""
 
     @classmethod
     def of(cls, request: SpanRequest, *, first_step: int = 0) -> Self:
@@ -76,6 +98,7 @@ class RowParams:
                 "is_blank": self.is_blank,
                 "guidance_scale": self.guidance_scale,
                 "withdrawal_id": self.withdrawal_id,
+                "rule": self.rule,
             }
         }
 
@@ -119,10 +142,19 @@ def withdrawal_id(constraint: Constraint, vocab_size: int) -> int:
         free = max(free, ids.stop)
     if free >= vocab_size:
         raise EngineError(
-            f"a guided request must leave out one of the decoder's {vocab_size} ids, by which vLLM "
-            "is told that a pair came apart; this one allows all"
+            f"a guided request, and one with a rule, must leave out one of the decoder's "
+            f"{vocab_size} ids, by which vLLM is told that it cannot go on; this one allows all"
         )
     return free
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ruled:
+    """A member of a group that has a rule."""
+
+    place: int
+    run: RuleRun
+    withdrawal_id: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,14 +171,25 @@ class _Group:
     """Rows of the blanked prompts, an unguided request's own row; None if none is guided."""
     scales: torch.Tensor
     sampling: SamplingRows
+    ruled: tuple[_Ruled, ...]
 
     def choose(self, logits: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         scores = self._scores(logits, self.rows)
         if self.blank_rows is not None:
             scores = guide(scores, self._scores(logits, self.blank_rows), self.scales)
-        steps = torch.from_numpy(self.first_steps + counts[self.numbers]).unsqueeze(1)
-        steps = steps.to(logits.device, non_blocking=True)
-        return sample(scores, self.ids, steps, self.sampling)
+        numbers = self.first_steps + counts[self.numbers]
+        for ruled in self.ruled:
+            barred = ruled.run.excluded(self.ids, int(numbers[ruled.place]))
+            if barred is not None:
+                scores[ruled.place].masked_fill_(barred, -torch.inf)
+        steps = torch.from_numpy(numbers).unsqueeze(1).to(logits.device, non_blocking=True)
+        chosen = sample(scores, self.ids, steps, self.sampling)
+        for ruled in self.ruled:
+            if ruled.run.is_stuck:
+                chosen[ruled.place] = ruled.withdrawal_id
+            else:
+                ruled.run.take(int(numbers[ruled.place]), int(chosen[ruled.place]))
+        return chosen
 
     def _scores(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         parts = [logits[:, ids.start : ids.stop].index_select(0, rows) for ids in self.ranges]
@@ -236,7 +279,8 @@ class RowChooser:
             if row is None:
                 continue
             decided.append(place)
-            if not in_step[place]:
+            # Whoever asked under a rule that is gone has left, and its row is about to.
+            if not in_step[place] or (row.rule is not None and not has_rule(row.rule)):
                 withdrawn.append(place)
             elif not row.is_blank:
                 ranges = row.constraint.cycle[phases[place]]
@@ -264,6 +308,11 @@ class RowChooser:
             ).unsqueeze(1),
             sampling=SamplingRows.stack(
                 [row.sampling for row in members], [row.seed for row in members], self._device
+            ),
+            ruled=tuple(
+                _Ruled(place, _rule_runs[row.rule], row.withdrawal_id)
+                for place, row in enumerate(members)
+                if row.rule is not None and row.withdrawal_id is not None
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +18,14 @@ FIRST_GUESS = 1.0
 class Admission:
     """Room for a number of turns. Used from one event loop."""
 
-    def __init__(self, max_turns: int) -> None:
-        """Start empty."""
+    def __init__(self, max_turns: int, report: Callable[[int], None] = lambda turns: None) -> None:
+        """Start empty.
+
+        Args:
+            report: told how many turns have a place, whenever that changes.
+        """
         self._max_turns = max_turns
+        self._report = report
         self._num_turns = 0
         self._seconds = FIRST_GUESS
 
@@ -49,10 +55,12 @@ class Admission:
                 retry_after=max(1, min(60, math.ceil(self._seconds))),
             )
         self._num_turns += number
+        self._report(self._num_turns)
 
     def give_back(self, number: int) -> None:
         """Take room back."""
         self._num_turns -= number
+        self._report(self._num_turns)
 
     def note(self, seconds: float) -> None:
         """Learn how long a turn took, for what those who are turned away are told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -35,15 +35,20 @@ known are refused. What was applied to an answer stands in its `mmgen` object.
 
 
 def create_app(
-    service: Service, config: ServerConfig, *, fetcher: Fetcher | None = None
+    service: Service,
+    config: ServerConfig,
+    *,
+    fetcher: Fetcher | None = None,
+    report: Callable[[int], None] = lambda turns: None,
 ) -> FastAPI:
     """Return an application that serves a service until the latter is closed.
 
     Args:
         fetcher: gets pictures from addresses; without it, one that follows the configuration.
+        report: told how many turns are in the works, whenever that changes.
     """
     fetcher = fetcher or Fetcher(config.allowed_url_hosts, config.limits)
-    desk = Desk(service, config, fetcher)
+    desk = Desk(service, config, fetcher, report)
     # The pages with forms would be loaded from elsewhere; the description itself is served.
     app = FastAPI(
         title="mmgen",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -55,11 +55,22 @@ class Events(Protocol):
 class Desk:
     """Takes requests to a service and its events to clients."""
 
-    def __init__(self, service: Service, config: ServerConfig, fetcher: Fetcher) -> None:
+    def __init__(
+        self,
+        service: Service,
+        config: ServerConfig,
+        fetcher: Fetcher,
+        report: Callable[[int], None] = lambda turns: None,
+    ) -> None:
+        """Open for business.
+
+        Args:
+            report: told how many turns are in the works, whenever that changes.
+        """
         self.service = service
         self.config = config
         self.metrics = Metrics(service.session.engine)
-        self.admission = Admission(config.limits.max_turns)
+        self.admission = Admission(config.limits.max_turns, report)
         self.previews = PreviewDecoder(self.metrics)
         self.reader = PictureReader(config.limits, fetcher)
         self._runner = Runner(

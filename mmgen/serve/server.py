@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mmgen.errors import OutputError
 from mmgen.generate.service import Service
@@ -17,7 +19,7 @@ from mmgen.generate.session import Session
 from mmgen.serve.app import create_app
 from mmgen.serve.settings import ServerConfig
 
-__all__ = ["address_of", "bind", "serve_session"]
+__all__ = ["address_of", "bind", "log_to_stderr", "serve_app", "serve_session"]
 
 KEEP_ALIVE_SECONDS = 30
 
@@ -55,8 +57,9 @@ def serve_session(
     shutdown_seconds: int = 30,
     log_requests: bool = False,
     when_ready: Callable[[], None] = lambda: None,
+    report: Callable[[int | None], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C, and close the session.
 
     Then nothing new is taken, what runs has some time to finish and is cancelled after that. A
     second Ctrl-C cancels at once.
@@ -65,28 +68,72 @@ def serve_session(
         shutdown_seconds: that time.
         log_requests: whether a line per request goes to standard error.
         when_ready: called when connections are accepted.
+        report: of a server that is one of several: told whenever it has more or fewer turns in the
+            works, and None when its engine has stopped, which also ends it.
     """
-    _log_to_stderr(log_requests)
-    with Service(session) as service:
-        app = create_app(service, config)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                access_log=log_requests,
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=shutdown_seconds,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
+    log_to_stderr(log_requests)
+    ending = threading.Event()
+
+    def engine_stopped() -> None:
+        if report is not None:
+            report(None)
+            ending.set()
+
+    def tell(turns: int) -> None:
+        if report is not None and not ending.is_set():
+            report(turns)
+
+    with Service(session, when_stopped=engine_stopped) as service:
+        app = create_app(service, config, report=tell)
+        serve_app(
+            app,
+            listener,
+            shutdown_seconds=shutdown_seconds,
+            log_requests=log_requests,
+            when_ready=when_ready,
+            ending=ending,
         )
-        listener.listen(2048)
-        with _signals_end_here():
-            when_ready()
-            server.run(sockets=[listener])
         app.state.desk.previews.close()
+
+
+def serve_app(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    shutdown_seconds: int,
+    log_requests: bool,
+    when_ready: Callable[[], None],
+    ending: threading.Event | None = None,
+) -> None:
+    """Run an application until a signal comes; see `serve_session`.
+
+    Args:
+        ending: ends it as a signal does.
+    """
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            access_log=log_requests,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=shutdown_seconds,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+    )
+    if ending is not None:
+        threading.Thread(target=_end_with, args=(ending, server), daemon=True).start()
+    listener.listen(2048)
+    with _signals_end_here():
+        when_ready()
+        server.run(sockets=[listener])
+
+
+def _end_with(ending: threading.Event, server: uvicorn.Server) -> None:
+    ending.wait()
+    server.should_exit = True
 
 
 @contextmanager
@@ -105,10 +152,12 @@ def _signals_end_here() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _log_to_stderr(log_requests: bool) -> None:
+def log_to_stderr(log_requests: bool) -> None:
+    """Send what servers have to say to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("mmgen: %(message)s"))
     for name, level in (
+        ("mmgen.serve", logging.WARNING),
         ("uvicorn.error", logging.WARNING),
         ("uvicorn.access", logging.INFO if log_requests else logging.WARNING),
     ):

@@ -12,7 +12,8 @@ CAPACITY = Capacity(num_rows=8, step_tokens=100, chunk_tokens=40, num_blocks=50,
 
 def admits(admission: Admission, key: int, **change: int) -> bool:
     asked = {"num_rows": 2, "prompt_tokens": 10, "max_ids": 10, "firm": False} | change
-    return admission.admit(key, **asked)  # type: ignore[arg-type]
+    prompts = [asked["prompt_tokens"]] * asked["num_rows"]
+    return admission.admit(key, prompts, asked["max_ids"], firm=bool(asked["firm"]))
 
 
 def test_no_more_rows_than_there_are_seats() -> None:
@@ -59,13 +60,41 @@ def test_whoever_is_alone_is_served() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [((2, 200, 51), "do not fit a cache of 500 tokens"), ((9, 1, 1), "max_num_seqs 8")],
+    [
+        (([200, 200], 51), "do not fit a cache of 500 tokens"),
+        (([200, 220], 50), "rows of up to 270 tokens do not fit"),
+        (([1] * 9, 1), "max_num_seqs 8"),
+    ],
 )
-def test_what_would_never_fit_is_refused(asked: tuple[int, int, int], message: str) -> None:
-    Admission(CAPACITY).check(2, 200, 50)
+def test_what_would_never_fit_is_refused(asked: tuple[list[int], int], message: str) -> None:
+    Admission(CAPACITY).check([200, 200], 50)
     with pytest.raises(EngineError, match=message):
         Admission(CAPACITY).check(*asked)
 
 
 def test_a_prompt_takes_as_many_steps_as_chunks() -> None:
     assert [CAPACITY.num_chunks(tokens) for tokens in (1, 40, 41)] == [1, 1, 2]
+
+
+def test_prompts_of_two_lengths_must_be_able_to_keep_in_step() -> None:
+    for capacity in (CAPACITY, replace(CAPACITY, prefix_caching=False)):
+        Admission(capacity).check([90, 90], 20)
+        Admission(capacity).check([20, 11], 20)
+    # With a prefix cache, what came apart at first is read in one step afterwards.
+    Admission(CAPACITY).check([90, 31], 20)
+    for capacity in (
+        replace(CAPACITY, prefix_caching=False),
+        replace(CAPACITY, block_size=50, num_blocks=20),
+    ):
+        with pytest.raises(EngineError, match=r"has 90 tokens and .* away from 31, which vLLM"):
+            Admission(capacity).check([90, 31], 20)
+    with pytest.raises(EngineError, match="different numbers of steps of 40 tokens"):
+        Admission(replace(CAPACITY, prefix_caching=False)).check([20, 21], 20)
+
+
+def test_prompts_of_two_lengths_take_what_each_needs() -> None:
+    admission = Admission(CAPACITY)
+    assert admission.admit(0, [40, 20], 10, firm=False)
+    # 60 of a step's 100 tokens and 8 of 50 blocks are promised.
+    assert not admission.admit(1, [30, 11], 10, firm=False)
+    assert admission.admit(1, [30, 10], 10, firm=False)

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from mmgen.errors import EngineError, SettingsError
-from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest
+from mmgen.generate.engine import (
+    AbstractRule,
+    AbstractRuleState,
+    Constraint,
+    SamplingParams,
+    SpanRequest,
+)
+from mmgen.generate.rule_runs import RuleRun
 from mmgen.generate.sampling import SamplingRows, guide, sample
-from mmgen.generate.vllm_rows import RowChooser, RowParams, withdrawal_id
+from mmgen.generate.vllm_rows import RowChooser, RowParams, has_rule, leave_rule, withdrawal_id
 
 SIZE = 64
 WITHDRAWAL = 3
@@ -179,3 +186,56 @@ def test_the_params_of_a_request_are_its_own() -> None:
     request = SpanRequest(prompt_ids=(1,), constraint=CODES, max_ids=4, seed=8)
     row = RowParams.of(request, first_step=2)
     assert (row.seed, row.constraint, row.first_step, row.pair) == (8, CODES, 2, None)
+
+
+class Ladder(AbstractRule):
+    """After each id one that is larger by one, two or three, up to a limit."""
+
+    def __init__(self, first: int, limit: int) -> None:
+        self.first, self.limit = first, limit
+
+    def begin(self) -> AbstractRuleState:
+        return Rung(self.first, self.limit)
+
+
+class Rung(AbstractRuleState):
+    def __init__(self, place: int, limit: int) -> None:
+        self.place, self.limit = place, limit
+
+    def allowed(self) -> np.ndarray:
+        ids = np.arange(self.limit)
+        return (ids > self.place) & (ids <= self.place + 3)
+
+    def advance(self, id_: int) -> None:
+        assert self.allowed()[id_]
+        self.place = id_
+
+
+def test_a_rule_narrows_its_row_and_no_other() -> None:
+    run = RuleRun(Ladder(20, 60))
+    ruled = replace(alone(CODES), rule=leave_rule(run), withdrawal_id=WITHDRAWAL)
+    free = alone(CODES)
+    (first, beside) = applied([ruled, free], [0, 0])
+    assert first in range(21, 24) and beside == expected(free, 0, 1, 1, 2)
+    (second, _) = applied([ruled, free], [1, 7])
+    assert first is not None and second in range(first + 1, first + 4)
+    # What is drawn again for a step replaces what was drawn before, and what follows from it.
+    assert applied([ruled, free], [0, 0])[0] == first
+    assert applied([ruled, free], [1, 1])[0] == second
+
+
+def test_a_rule_that_leaves_nothing_withdraws_its_row_alone() -> None:
+    run = RuleRun(Ladder(5, 15))
+    ruled = replace(alone(CODES), rule=leave_rule(run), withdrawal_id=WITHDRAWAL)
+    free = alone(CODES)
+    assert applied([ruled, free], [0, 0]) == [WITHDRAWAL, expected(free, 0, 1, 1, 2)]
+    assert run.is_stuck
+
+
+def test_a_rule_is_known_while_somebody_keeps_its_run() -> None:
+    run = RuleRun(Ladder(20, 60))
+    key = leave_rule(run)
+    assert has_rule(key) and leave_rule(run) != key
+    del run
+    assert not has_rule(key)
+    assert applied([replace(alone(CODES), rule=key, withdrawal_id=WITHDRAWAL)], [0]) == [WITHDRAWAL]
