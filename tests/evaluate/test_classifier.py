@@ -11,7 +11,6 @@ from mmgen.errors import CheckpointError
 from mmgen.evaluate.classifier import (
     Classifier,
     ClassifierConfig,
-    augmented,
     trained_classifier,
 )
 from mmgen.evaluate.comparison import compare
@@ -93,16 +92,6 @@ def test_a_damaged_file_is_refused(train: list[EmojiRow], tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="delete it to train anew"):
         trained_classifier(train, short, tmp_path, progress=unwatched)
-
-
-def test_augmentation_keeps_shape_and_range_and_changes_every_picture() -> None:
-    generator = torch.Generator().manual_seed(0)
-    batch = torch.rand(8, 3, 16, 16, generator=generator)
-    changed = augmented(batch, torch.Generator().manual_seed(1))
-    assert changed.shape == batch.shape
-    assert 0 <= float(changed.min()) and float(changed.max()) <= 1
-    assert all(not torch.equal(a, b) for a, b in zip(batch, changed, strict=True))
-    assert torch.equal(changed, augmented(batch, torch.Generator().manual_seed(1)))
 
 
 def test_settings_must_be_positive() -> None:
