@@ -1,46 +1,28 @@
-"""Trains any visual tokenizer that has something to train, on pictures held in memory.
+"""Trains any visual tokenizer that has something to train.
 
-One loop for every plugin: the plugin brings its network and any loss terms of its own, this file
-brings reconstruction losses, the schedule, averaged weights and exact resumption.
+The plugin brings its network and any loss terms of its own, this file what holds for all: losses
+of reconstruction, and starting from the weights of another tokenizer.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-import time
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from mmgen.errors import PluginError
 from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
-from mmgen.train.optim import run_progress
-from mmgen.train.overrides import to_plain
+from mmgen.train.picture_trainer import AbstractPictureTask, train_on_pictures
 from mmgen.train.progress import AbstractProgress, SilentProgress
-from mmgen.train.records import RunRecords
-from mmgen.train.state import (
-    Counters,
-    check_same_config,
-    latest_state,
-    read_state,
-    restore_state,
-    save_state,
-)
-from mmgen.train.stopping import stop_signals
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from mmgen.train.training_pictures import Batch, TrainingPictures
+from mmgen.train.training_pictures import Batch
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
 
-__all__ = [
-    "is_tokenizer_finished",
-    "pyramid_loss",
-    "start_from",
-    "train_tokenizer",
-]
+__all__ = ["TokenizerTask", "pyramid_loss", "start_from", "train_tokenizer"]
 
 
 def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3) -> Tensor:
@@ -60,21 +42,6 @@ def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3)
         if level + 1 < num_levels:
             error = functional.avg_pool2d(error, 2)
     return total
-
-
-def is_tokenizer_finished(config: TokenizerTrainConfig) -> bool:
-    """Return whether the run of this config is complete.
-
-    Raises:
-        CheckpointError: `config.output` holds a run with other settings.
-    """
-    state = latest_state(config.output / "state")
-    if state is None or not (config.output / "tokenizer").is_dir():
-        return False
-    stored = read_state(state)
-    check_same_config(stored["config"], to_plain(config), state)
-    done = run_progress(stored["step"], stored["elapsed"], config.num_steps, config.max_minutes)
-    return done >= 1.0
 
 
 def train_tokenizer(
@@ -99,10 +66,7 @@ def train_tokenizer(
     if config.start_from is not None:
         taken, total = start_from(tokenizer, config.start_from)
         progress.note(f"{taken} of {total} tensors start as {config.start_from} has them")
-    trainer = _TokenizerTrainer(config, tokenizer)
-    pictures = TrainingPictures.load(config.sources, trainer.tokenizer.spec, progress)
-    with stop_signals() as stop:
-        return trainer.run(pictures, stop, progress)
+    return train_on_pictures(config, TokenizerTask(tokenizer), progress)
 
 
 def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
@@ -145,153 +109,45 @@ def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, in
     return len(shared), len(ours)
 
 
-class _TokenizerTrainer:
-    """A tokenizer's network with all that changes while it is trained."""
+class TokenizerTask(AbstractPictureTask):
+    """Reconstruct pictures, and whatever a plugin's network adds to that."""
 
-    def __init__(self, config: TokenizerTrainConfig, tokenizer: AbstractVisualTokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.network = tokenizer.network().train()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
-        self.averaged = {
-            name: value.detach().clone() for name, value in self.network.named_parameters()
-        }
-        self.step = 0
-        self.elapsed = 0.0
-        (config.output / "state").mkdir(parents=True, exist_ok=True)
-        path = latest_state(config.output / "state")
-        if path is not None:
-            counters = restore_state(
-                path,
-                network=self.network,
-                averaged=self.averaged,
-                optimizers=[self.optimizer],
-                config=to_plain(config),
-            )
-            self.step, self.elapsed = counters.step, counters.elapsed
-        self._clock = time.monotonic() - self.elapsed
+    result: ClassVar[str] = "tokenizer"
 
-    @property
-    def share_done(self) -> float:
-        """How much of the run is done, 0..1."""
-        return run_progress(self.step, self.elapsed, self.config.num_steps, self.config.max_minutes)
+    def __init__(self, tokenizer: AbstractVisualTokenizer) -> None:
+        spec = tokenizer.spec
+        self.network = tokenizer.network()
+        self.size = spec.sizes[0]
+        self.resize = spec.resize
+        self.needs_captions = bool(spec.captions_used)
+        self._tokenizer = tokenizer
+        self._seen = torch.zeros(sum(spec.codebook_sizes), dtype=torch.bool)
+        self._psnr = 0.0
 
-    def run(
-        self, pictures: TrainingPictures, stop: threading.Event, progress: AbstractProgress
-    ) -> bool:
-        config = self.config
-        records = RunRecords(config.output, step=self.step)
-        self._clock = time.monotonic() - self.elapsed
-        seen = torch.zeros(sum(self.tokenizer.spec.codebook_sizes), dtype=torch.bool)
-        mark = time.monotonic()
-        try:
-            while self.share_done < 1.0 and not stop.is_set():
-                batch = self._batch(pictures)
-                lr = config.lr * _rate(self.share_done, config.warmup)
-                result, loss = self._take_step(batch, lr)
-                self.elapsed = time.monotonic() - self._clock
-                self._note_codes(result.codes, seen)
-                is_last = self.share_done >= 1.0
-                if self.step % config.log_every == 0 or is_last:
-                    now = time.monotonic()
-                    record = {
-                        "kind": "train",
-                        "step": self.step,
-                        "loss": loss,
-                        "psnr": _psnr(result.reconstruction.detach(), batch.images),
-                        "codes_used": seen.float().mean().item(),
-                        "images_per_second": config.log_every * config.batch_size / (now - mark),
-                        "lr": lr,
-                        "progress": self.share_done,
-                    }
-                    records.write(record)
-                    detail = ", ".join(
-                        f"{name.replace('_', ' ')} {record[name]:.3g}"
-                        for name in ("loss", "psnr", "codes_used", "images_per_second")
-                    )
-                    progress.update(self.share_done, f"step {self.step}: {detail}")
-                    seen.zero_()
-                    mark = now
-                if self.step % config.checkpoint_every == 0:
-                    self._save()
-            self._save()
-            records.draw()
-        finally:
-            records.close()
-        if self.share_done < 1.0:
-            return False
-        with torch.no_grad():
-            for name, value in self.network.named_parameters():
-                value.copy_(self.averaged[name])
-        self.network.eval()
-        (config.output / "tokenizer").mkdir(exist_ok=True)
-        self.tokenizer.save(config.output / "tokenizer")
-        return True
-
-    def _take_step(self, batch: Batch, lr: float) -> tuple[TrainingOutput, float]:
-        beside = [batch.captions] if self.tokenizer.spec.captions_used else []
-        # What a network draws at random follows from seed and step alone, as the batch does.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-            result = self.network(batch.images, *beside)
-        assert isinstance(result, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
-        loss = pyramid_loss(result.reconstruction, batch.images)
-        for term in result.losses.values():
+    def loss(self, batch: Batch) -> Tensor:
+        beside = [batch.captions] if self.needs_captions else []
+        output = self.network(batch.images, *beside)
+        assert isinstance(output, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
+        loss = pyramid_loss(output.reconstruction, batch.images)
+        for term in output.losses.values():
             loss = loss + term
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        # The average of a young run would otherwise be mostly its random start.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.network.named_parameters():
-                self.averaged[name].lerp_(value, 1 - decay)
-        self.step += 1
-        return result, loss.item()
+        self._note_codes(output.codes, self._seen)
+        self._psnr = _psnr(output.reconstruction.detach(), batch.images)
+        return loss
 
-    def _batch(self, pictures: TrainingPictures) -> Batch:
-        """Return the pictures of this step, which follow from the seed and the step alone."""
-        config = self.config
-        return pictures.batch(
-            config.batch_size,
-            max_shift=config.max_shift,
-            caption_dropout=config.caption_dropout,
-            generator=torch.Generator().manual_seed(config.seed * 1_000_003 + self.step),
-        )
+    def figures(self) -> dict[str, float]:
+        told = {"psnr": self._psnr, "codes_used": self._seen.float().mean().item()}
+        self._seen.zero_()
+        return told
+
+    def save(self, directory: Path) -> None:
+        self._tokenizer.save(directory)
 
     def _note_codes(self, codes: Tensor, seen: Tensor) -> None:
         first = 0
-        for book, size in enumerate(self.tokenizer.spec.codebook_sizes):
+        for book, size in enumerate(self._tokenizer.spec.codebook_sizes):
             seen[first + codes[..., book].flatten()] = True
             first += size
-
-    def _save(self) -> None:
-        save_state(
-            self.config.output / "state",
-            network=self.network,
-            averaged=self.averaged,
-            optimizers=[self.optimizer],
-            counters=Counters(step=self.step, elapsed=self.elapsed, loader={}),
-            config=to_plain(self.config),
-            keep=1,
-        )
-
-
-def _rate(progress: float, warmup: float) -> float:
-    """Return the share of the peak rate: a linear rise, then half a cosine to a fiftieth."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
 def _psnr(reconstruction: Tensor, images: Tensor) -> float:

@@ -17,7 +17,7 @@ from mmgen.errors import DataError, PictureError
 from mmgen.pictures import open_picture, to_array
 from mmgen.train.progress import AbstractProgress
 from mmgen.train.sources import WeightedSource
-from mmgen.visual_tokenizer import VisualTokenizerSpec
+from mmgen.visual_tokenizer import Resize
 
 __all__ = ["Batch", "TrainingPictures"]
 
@@ -47,18 +47,20 @@ class TrainingPictures:
     def load(
         cls,
         sources: Sequence[WeightedSource],
-        spec: VisualTokenizerSpec,
         progress: AbstractProgress,
+        *,
+        size: tuple[int, int],
+        resize: Resize,
+        needs_captions: bool,
     ) -> Self:
-        """Read every picture, in the default size of the spec.
+        """Read every picture, in one size.
 
         Pictures that cannot be read are left out, each with a note.
 
         Raises:
-            DataError: a source cannot be opened or holds no picture, or the tokenizer reads
-                captions and there is none.
+            DataError: a source cannot be opened or holds no picture, or captions are needed and
+                there is none.
         """
-        size = spec.sizes[0]
         pictures: list[npt.NDArray[np.uint8]] = []
         captions: list[tuple[str, ...]] = []
         weights: list[float] = []
@@ -70,7 +72,7 @@ class TrainingPictures:
                     row = source.row(index)
                     if row.picture is None:
                         continue
-                    array = to_array(open_picture(row.picture), size, spec.resize)
+                    array = to_array(open_picture(row.picture), size, resize)
                 except (DataError, PictureError) as error:
                     progress.note(f"picture left out: {error}")
                     continue
@@ -82,9 +84,9 @@ class TrainingPictures:
             if not turns:
                 raise DataError(f"source {number} holds no picture that can be read")
             weights += [item.weight * turn / sum(turns) for turn in turns]
-        if spec.captions_used and not any(captions):
+        if needs_captions and not any(captions):
             raise DataError(
-                "the tokenizer reads captions, but no picture has one; name columns of captions "
+                "captions are learned from, but no picture has one; name columns of captions "
                 "in the sources"
             )
         shares = torch.tensor(weights)

@@ -23,7 +23,6 @@ from mmgen.train.records import read_records
 from mmgen.train.sources import ParquetConfig, WeightedSource
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from mmgen.train.tokenizer_trainer import (
-    is_tokenizer_finished,
     pyramid_loss,
     start_from,
     train_tokenizer,
@@ -92,9 +91,9 @@ def source(pack: Path, split: str) -> ParquetConfig:
 
 def test_training_lowers_the_loss(config: TokenizerTrainConfig) -> None:
     config = replace(config, num_steps=120, log_every=10)
-    assert not is_tokenizer_finished(config)
+    assert not config.is_finished
     assert train_tokenizer(config)
-    assert is_tokenizer_finished(config)
+    assert config.is_finished
     losses = [record["loss"] for record in read_records(config.output / "log.jsonl")]
     assert losses[-1] < 0.6 * losses[0]
 
@@ -118,8 +117,8 @@ def test_other_settings_are_refused(config: TokenizerTrainConfig) -> None:
     with pytest.raises(CheckpointError, match=r"lr was 0\.002 and is 0\.1"):
         train_tokenizer(replace(config, lr=0.1))
     with pytest.raises(CheckpointError, match="batch_size"):
-        is_tokenizer_finished(replace(config, batch_size=2))
-    assert not is_tokenizer_finished(replace(config, num_steps=20))
+        _ = replace(config, batch_size=2).is_finished
+    assert not replace(config, num_steps=20).is_finished
 
 
 def test_a_plugin_without_weights_is_refused(config: TokenizerTrainConfig) -> None:
@@ -134,7 +133,9 @@ def test_pictures_of_one_family_share_their_weight(pack: Path) -> None:
         WeightedSource(source=source(pack, "val")),
     ]
     spec = load_visual_tokenizer_class("fsq").untrained(SMALL, seed=0).spec
-    pictures = TrainingPictures.load(sources, spec, SilentProgress())
+    pictures = TrainingPictures.load(
+        sources, SilentProgress(), size=spec.sizes[0], resize=spec.resize, needs_captions=False
+    )
     pixels, shares = pictures.pixels, pictures.shares
     assert pixels.shape == (16, 3, 16, 16) and pixels.dtype == torch.uint8
     assert shares[:12].sum().item() == pytest.approx(0.75)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,23 +9,25 @@ import torch
 
 from mmgen.errors import DataError
 from mmgen.pictures import save_png, to_picture
-from mmgen.plugins import load_visual_tokenizer
 from mmgen.testing import draw_picture
 from mmgen.train.progress import SilentProgress
-from mmgen.train.sources import FolderConfig, ShapesConfig, WeightedSource
+from mmgen.train.sources import AbstractSourceConfig, FolderConfig, ShapesConfig, WeightedSource
 from mmgen.train.training_pictures import Batch, TrainingPictures
-from mmgen.visual_tokenizer import VisualTokenizerSpec
+
+
+def load(source: AbstractSourceConfig, *, needs_captions: bool = False) -> TrainingPictures:
+    return TrainingPictures.load(
+        [WeightedSource(source=source)],
+        SilentProgress(),
+        size=(64, 64),
+        resize="crop",
+        needs_captions=needs_captions,
+    )
 
 
 @pytest.fixture(scope="module")
-def spec() -> VisualTokenizerSpec:
-    return load_visual_tokenizer("palette").spec
-
-
-@pytest.fixture(scope="module")
-def pictures(spec: VisualTokenizerSpec) -> TrainingPictures:
-    shapes = WeightedSource(source=ShapesConfig(count=6))
-    return TrainingPictures.load([shapes], spec, SilentProgress())
+def pictures() -> TrainingPictures:
+    return load(ShapesConfig(count=6))
 
 
 def batch(pictures: TrainingPictures, *, dropout: float, seed: int = 0, shift: int = 0) -> Batch:
@@ -61,11 +62,10 @@ def test_leaving_captions_out_chooses_no_other_pictures(pictures: TrainingPictur
     assert torch.equal(one.images, other.images)
 
 
-def test_a_reader_of_captions_needs_some(spec: VisualTokenizerSpec, tmp_path: Path) -> None:
+def test_a_reader_of_captions_needs_some(tmp_path: Path) -> None:
     save_png(to_picture(draw_picture((64, 64), seed=0)), tmp_path / "one.png", {})
     (tmp_path / "one.txt").write_text("", encoding="utf-8")
-    silent = [WeightedSource(source=FolderConfig(path=tmp_path))]
-    assert TrainingPictures.load(silent, spec, SilentProgress()).captions == ((),)
-    reads = replace(spec, captions_used=frozenset({"encode"}))
+    silent = FolderConfig(path=tmp_path)
+    assert load(silent).captions == ((),)
     with pytest.raises(DataError, match="no picture has one"):
-        TrainingPictures.load(silent, reads, SilentProgress())
+        load(silent, needs_captions=True)
