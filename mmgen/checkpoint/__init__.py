@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from mmgen.checkpoint.extending import Extension, RowStart, extend_decoder
 from mmgen.checkpoint.manifest import (
+    DecoderEntry,
     GenerationDefaults,
     SamplingDefaults,
     VisualTokenizerEntry,
     WeightsEntry,
 )
 from mmgen.checkpoint.reading import DEFAULT_MODEL, Checkpoint, open_checkpoint
+from mmgen.checkpoint.redecoding import redecode_checkpoint
 from mmgen.checkpoint.writing import save_checkpoint
 
 __all__ = [
     "DEFAULT_MODEL",
     "Checkpoint",
+    "DecoderEntry",
     "Extension",
     "GenerationDefaults",
     "RowStart",
@@ -27,5 +30,6 @@ __all__ = [
     "WeightsEntry",
     "extend_decoder",
     "open_checkpoint",
+    "redecode_checkpoint",
     "save_checkpoint",
 ]

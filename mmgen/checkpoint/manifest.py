@@ -21,6 +21,7 @@ __all__ = [
     "FORMAT",
     "MANIFEST_FILE",
     "WEIGHTS_FILE",
+    "DecoderEntry",
     "GenerationDefaults",
     "SamplingDefaults",
     "VisualTokenizerEntry",
@@ -28,6 +29,7 @@ __all__ = [
     "check_parts",
     "digest_file",
     "read_generation",
+    "read_visual_tokenizers",
 ]
 
 FORMAT = 1
@@ -96,6 +98,16 @@ class WeightsEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderEntry:
+    """What the manifest says of another decoder for the codes of a visual tokenizer."""
+
+    fingerprint: str
+    """Of the tokenizer with this decoder."""
+    weights: str
+    """Directory in the checkpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisualTokenizerEntry:
     """What the manifest says of one visual tokenizer."""
 
@@ -109,6 +121,23 @@ class VisualTokenizerEntry:
     """The only thing that decides whether a tokenizer is the right one."""
     weights: str | None
     """Directory in the checkpoint; none when the distribution ships what it needs."""
+    decoder: DecoderEntry | None = None
+    """What draws the codes in the place of the tokenizer's own decoder, if anything does."""
+
+    @property
+    def drawing_fingerprint(self) -> str:
+        """The fingerprint of what turns codes into pixels."""
+        return self.fingerprint if self.decoder is None else self.decoder.fingerprint
+
+
+def read_visual_tokenizers(stored: Mapping[str, Any]) -> dict[str, VisualTokenizerEntry]:
+    """Return the visual tokenizers of a parsed manifest by name."""
+    entries = {}
+    for name, item in stored.items():
+        decoder = item.get("decoder")
+        known = None if decoder is None else DecoderEntry(**decoder)
+        entries[name] = VisualTokenizerEntry(**{**item, "decoder": known})
+    return entries
 
 
 def read_generation(stored: Mapping[str, Any]) -> GenerationDefaults:

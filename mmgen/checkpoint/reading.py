@@ -24,7 +24,9 @@ from mmgen.checkpoint.manifest import (
     check_parts,
     digest_file,
     read_generation,
+    read_visual_tokenizers,
 )
+from mmgen.checkpoint.redecoding import load_redecoded
 from mmgen.document import DocumentCodec
 from mmgen.errors import CheckpointError, MmgenError, SettingsError, VocabularyError
 from mmgen.model import Decoder, DecoderConfig
@@ -56,7 +58,9 @@ class Checkpoint:
     @property
     def fingerprint(self) -> str:
         """SHA-256 in hex over weights, vocabulary and visual tokenizers."""
-        entries = sorted((name, item.fingerprint) for name, item in self.visual_tokenizers.items())
+        entries = sorted(
+            (name, item.drawing_fingerprint) for name, item in self.visual_tokenizers.items()
+        )
         stated = json.dumps([self.weights.sha256, self.vocabulary.fingerprint, entries])
         return hashlib.sha256(stated.encode()).hexdigest()
 
@@ -93,12 +97,31 @@ class Checkpoint:
         return from_hf_state(self.config, converted)
 
     def load_visual_tokenizer(
-        self, name: str, *, parts: Parts = "both", device: str = "cpu", dtype: str = "float32"
+        self,
+        name: str,
+        *,
+        parts: Parts = "both",
+        device: str = "cpu",
+        dtype: str = "float32",
+        as_trained: bool = False,
     ) -> AbstractVisualTokenizer:
-        """Load one visual tokenizer, which must be the one the decoder was trained with."""
+        """Load one visual tokenizer, which must be the one the decoder was trained with.
+
+        Args:
+            as_trained: with its own decoder, even if the checkpoint has another for its codes.
+        """
         self.vocabulary.tokenizer(name)
         entry = self.visual_tokenizers[name]
         source = f"visual tokenizer {name!r} of {self.path}"
+        if entry.decoder is not None and not as_trained:
+            return load_redecoded(
+                self.path / entry.decoder.weights,
+                entry,
+                source=source,
+                parts=parts,
+                device=device,
+                dtype=dtype,
+            )
         if entry.plugin not in {info.name for info in listed(VISUAL_TOKENIZERS)}:
             raise CheckpointError(
                 f"{source} is not installed; install {entry.distribution} "
@@ -158,10 +181,7 @@ def open_checkpoint(path_or_name: Path | str | None = None) -> Checkpoint:
     try:
         vocabulary = Vocabulary.from_json(json.dumps(manifest["vocabulary"]))
         weights = WeightsEntry(**manifest["weights"])
-        entries = {
-            name: VisualTokenizerEntry(**item)
-            for name, item in manifest["visual_tokenizers"].items()
-        }
+        entries = read_visual_tokenizers(manifest["visual_tokenizers"])
         generation = read_generation(manifest["generation"])
     except (AttributeError, KeyError, TypeError, SettingsError, VocabularyError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)

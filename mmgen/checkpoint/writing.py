@@ -35,7 +35,7 @@ from mmgen.text_tokenizer import TextTokenizer
 from mmgen.visual_tokenizer import AbstractVisualTokenizer
 from mmgen.vocabulary import Vocabulary
 
-__all__ = ["CHAT_TEMPLATE", "save_checkpoint"]
+__all__ = ["CHAT_TEMPLATE", "replacing", "save_checkpoint", "write_json"]
 
 DtypeName: TypeAlias = Literal["bfloat16", "float32"]
 
@@ -92,7 +92,7 @@ def save_checkpoint(
     DocumentCodec(
         vocabulary, text_tokenizer, {name: item for name, (item, _) in visual_tokenizers.items()}
     )
-    with _replacing(path) as target:
+    with replacing(path) as target:
         entries = {
             name: _save_visual_tokenizer(target, name, tokenizer, place is not None)
             for name, (tokenizer, place) in visual_tokenizers.items()
@@ -104,18 +104,18 @@ def save_checkpoint(
         (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
         (target / "MODEL_CARD.md").write_text(model_card, encoding="utf-8")
         ids = {"bos_token_id": vocabulary.bos_id, "pad_token_id": vocabulary.pad_id}
-        _write_json(
+        write_json(
             target / CONFIG_FILE,
             to_hf_config(decoder.config)
             | ids
             | {"eos_token_id": vocabulary.eos_id, "torch_dtype": dtype},
         )
-        _write_json(
+        write_json(
             target / "generation_config.json",
             ids | {"eos_token_id": [vocabulary.end_id, vocabulary.eos_id]},
         )
         if (target / "tokenizer.json").is_file():
-            _write_json(target / "tokenizer_config.json", _tokenizer_config(vocabulary, decoder))
+            write_json(target / "tokenizer_config.json", _tokenizer_config(vocabulary, decoder))
         manifest = {
             "format": FORMAT,
             "weights": dataclasses.asdict(digest_file(target / WEIGHTS_FILE)),
@@ -123,7 +123,7 @@ def save_checkpoint(
             "generation": dataclasses.asdict(generation),
             "vocabulary": json.loads(vocabulary.to_json()),
         }
-        _write_json(target / MANIFEST_FILE, manifest)
+        write_json(target / MANIFEST_FILE, manifest)
 
 
 def _save_visual_tokenizer(
@@ -166,12 +166,13 @@ def _tokenizer_config(vocabulary: Vocabulary, decoder: Decoder) -> dict[str, Any
     }
 
 
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file of a checkpoint."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a directory to fill; put it in the place of `path` if all goes well."""
     if path.exists() and not (path / MANIFEST_FILE).is_file() and _has_contents(path):
         raise OutputError(f"{path} exists and is no checkpoint; choose another place or remove it")

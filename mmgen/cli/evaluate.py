@@ -151,15 +151,22 @@ def _weights_by_name(names: Sequence[str], weights: Sequence[str]) -> dict[str, 
 
 def _candidate(name: str, place: Path | None) -> Candidate:
     from mmgen.evaluate.yardstick import Candidate
-    from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
+    from mmgen.plugins import (
+        load_visual_tokenizer,
+        load_visual_tokenizer_class,
+        located_visual_tokenizer,
+    )
 
+    plugin, place = located_visual_tokenizer(name, place)
     num_parameters = None
-    if load_visual_tokenizer_class(name).is_trainable:
+    if load_visual_tokenizer_class(plugin).is_trainable:
         # A tokenizer of its own, since asking for the network says that weights may change.
-        network = load_visual_tokenizer(name, place).network()
+        network = load_visual_tokenizer(plugin, place).network()
         num_parameters = sum(weight.numel() for weight in network.parameters())
     return Candidate(
-        name=name, tokenizer=load_visual_tokenizer(name, place), num_parameters=num_parameters
+        name=name if plugin == name else f"{plugin} ({Path(name).name})",
+        tokenizer=load_visual_tokenizer(plugin, place),
+        num_parameters=num_parameters,
     )
 
 

@@ -70,6 +70,31 @@ def info(name: str | None, as_json: bool) -> None:
         click.echo(f"{key:<32}  {text}")
 
 
+@models.command()
+@click.argument("model")
+@click.argument("decoder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--tokenizer", help="Whose codes it draws; by default the model's default one.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the new model.",
+)
+def redecode(model: str, decoder: Path, tokenizer: str | None, output: Path) -> None:
+    """Copy a model and let another decoder draw its codes.
+
+    DECODER is a folder that `mmgen train decoder` wrote for the codes of the model's tokenizer;
+    fingerprints decide. Every command that draws, chats or serves then uses it.
+    """
+    from mmgen.checkpoint import open_checkpoint, redecode_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    name = tokenizer or checkpoint.generation.tokenizer
+    redecode_checkpoint(checkpoint, name, decoder, output)
+    click.echo(output)
+
+
 def _facts(checkpoint: Checkpoint) -> dict[str, object]:
     """Return what can be said of a checkpoint without loading its weights."""
     vocabulary = checkpoint.vocabulary
@@ -80,6 +105,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, object]:
             "distribution": entry.distribution,
             "version": entry.version,
             "fingerprint": entry.fingerprint,
+            "decoder": "its own" if entry.decoder is None else entry.decoder.fingerprint,
             "codebook_sizes": list(vocabulary.tokenizer(name).codebook_sizes),
             "codes_per_picture": _codes_per_picture(checkpoint, name),
             "sizes": _sizes(checkpoint, name),

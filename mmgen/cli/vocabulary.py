@@ -118,13 +118,14 @@ def extend(
     """
     from mmgen.checkpoint import extend_decoder, open_checkpoint, save_checkpoint
     from mmgen.errors import OutputError
-    from mmgen.plugins import load_visual_tokenizer
+    from mmgen.plugins import load_visual_tokenizer, located_visual_tokenizer
     from mmgen.train.config import TokenizerSource
     from mmgen.train.stages import chosen_layouts
 
     source = open_checkpoint(checkpoint)
     if output.resolve() == source.path.resolve():
         raise OutputError(f"{output} is the checkpoint to extend; write the new one elsewhere")
+    name, weights = located_visual_tokenizer(name, weights)
     tokenizer = load_visual_tokenizer(name, weights)
     wanted = TokenizerSource(name=name, path=weights, sizes=tuple(map(_parsed, sizes)))
     old = source.load_decoder()
@@ -144,7 +145,7 @@ def extend(
     ]
     kept = {
         known: (
-            source.load_visual_tokenizer(known),
+            source.load_visual_tokenizer(known, as_trained=True),
             None if entry.weights is None else source.path / entry.weights,
         )
         for known, entry in source.visual_tokenizers.items()
@@ -179,6 +180,12 @@ def extend(
         f"{facts['first_new_id']:,} old ids are as they were",
         err=True,
     )
+    for known, entry in source.visual_tokenizers.items():
+        if entry.decoder is not None:
+            click.echo(
+                f"{known} draws with its own decoder again; `mmgen models redecode` gives another",
+                err=True,
+            )
     for item in losses:
         _print_losses(item)
 

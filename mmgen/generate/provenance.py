@@ -150,6 +150,6 @@ def _fingerprints(checkpoint: Checkpoint, tokenizer: str) -> dict[str, str]:
     values = (
         checkpoint.weights.sha256,
         checkpoint.vocabulary.fingerprint,
-        checkpoint.visual_tokenizers[tokenizer].fingerprint,
+        checkpoint.visual_tokenizers[tokenizer].drawing_fingerprint,
     )
     return dict(zip(FINGERPRINTS, values, strict=True))

@@ -53,7 +53,7 @@ class TextTokenizerStage(AbstractStage):
 
     @property
     def is_finished(self) -> bool:
-        return _was_finished(self, self.output)
+        return was_finished(self, self.output)
 
     def run(self, progress: AbstractProgress) -> bool:
         texts: list[str] = []
@@ -69,7 +69,7 @@ class TextTokenizerStage(AbstractStage):
             )
         self.output.mkdir(parents=True, exist_ok=True)
         tokenizer.save(self.output)
-        _finish(self, self.output)
+        finish(self, self.output)
         return True
 
 
@@ -104,7 +104,7 @@ class PrepareStage(AbstractStage):
 
     @property
     def is_finished(self) -> bool:
-        return _was_finished(self, self.output)
+        return was_finished(self, self.output)
 
     def run(self, progress: AbstractProgress) -> bool:
         from mmgen.document import DocumentCodec
@@ -139,7 +139,7 @@ class PrepareStage(AbstractStage):
                 progress.note(
                     f"{job.name}: {len(manifest.refused)} rows left out, the first {row}: {reason}"
                 )
-        _finish(self, self.output)
+        finish(self, self.output)
         return True
 
 
@@ -206,7 +206,7 @@ def _texts(source: AbstractSource, max_characters: int) -> Iterator[tuple[float,
                         yield share, segment.text
 
 
-def _was_finished(stage: AbstractStage, output: Path) -> bool:
+def was_finished(stage: AbstractStage, output: Path) -> bool:
     path = output / _FINISHED
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -225,7 +225,7 @@ def _was_finished(stage: AbstractStage, output: Path) -> bool:
     return True
 
 
-def _finish(stage: AbstractStage, output: Path) -> None:
+def finish(stage: AbstractStage, output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
