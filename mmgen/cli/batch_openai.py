@@ -83,7 +83,7 @@ def run_file(
     from mmgen.batch.places import expand_braces, matching
     from mmgen.batch.runner import RunnerConfig
     from mmgen.cli.batch_run import check_places, report, shown_progress, surveyed
-    from mmgen.train.stopping import stop_signals
+    from mmgen.stopping import stop_signals
 
     if endpoint is not None and (model is not None or model_name is not None):
         raise SettingsError("--endpoint has a model of its own; leave out --model and --model-name")

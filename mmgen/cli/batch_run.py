@@ -31,7 +31,7 @@ from mmgen.checkpoint import DEFAULT_MODEL
 from mmgen.cli.lines import printable
 from mmgen.errors import SettingsError
 from mmgen.generate.session import Session
-from mmgen.train.stopping import stop_signals
+from mmgen.stopping import stop_signals
 from mmgen.visual_tokenizer import Parts
 
 __all__ = ["Command", "check_places", "report", "run", "shown_progress", "surveyed"]

@@ -21,6 +21,7 @@ from torch import Tensor
 from mmgen.data import Batch, PackedLoader
 from mmgen.errors import OutputError, SettingsError
 from mmgen.model import Decoder
+from mmgen.stopping import stop_signals
 from mmgen.text_tokenizer import load_text_tokenizer
 from mmgen.train.config import TrainConfig
 from mmgen.train.export import export_decoder, load_vocabulary
@@ -49,7 +50,6 @@ from mmgen.train.state import (
     save_state,
     write_atomically,
 )
-from mmgen.train.stopping import stop_signals
 
 __all__ = ["OnSample", "TrainResult", "Trainer", "is_finished", "train"]
 

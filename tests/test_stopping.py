@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 
-from mmgen.train.stopping import stop_signals
+from mmgen.stopping import stop_signals
 
 
 def test_signals_are_given_back() -> None:
@@ -17,7 +17,7 @@ def test_signals_are_given_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_thread_trains_without_signals() -> None:
+def test_a_thread_gets_no_signals() -> None:
     seen: list[bool] = []
 
     def work() -> None:
