@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mmgen.stopping import stop_signals
 from mmgen.train.optim import run_progress
 from mmgen.train.overrides import to_plain
 from mmgen.train.picture_config import AbstractPictureTrainConfig
@@ -29,7 +30,6 @@ from mmgen.train.state import (
     restore_state,
     save_state,
 )
-from mmgen.train.stopping import stop_signals
 from mmgen.train.training_pictures import Batch, TrainingPictures
 from mmgen.visual_tokenizer import Resize
 
