@@ -14,7 +14,18 @@ from pathlib import Path
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
 from recipes.mini import tokenizer_pictures
 
-__all__ = ["continuous", "ordered", "scales", "tokenizer_run"]
+__all__ = [
+    "bsq",
+    "continuous",
+    "glfq",
+    "lfq",
+    "ordered",
+    "pvq",
+    "rvq",
+    "scales",
+    "tokenizer_run",
+    "vq",
+]
 
 
 def tokenizer_run(
@@ -76,3 +87,43 @@ def caption(*, data: Path, output: Path, minutes: float = 28.0) -> TokenizerTrai
         start_from="ordered",
         lr=6e-4,
     )
+
+
+def vq(*, data: Path, output: Path, steps: int = 900) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `vq`: one codebook."""
+    return _short_run("vq", data, output, steps, {"entropy": 0.005})
+
+
+def rvq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `rvq`: four codebooks, each for what is left over."""
+    return _short_run("rvq", data, output, steps, {})
+
+
+def pvq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `pvq`: four codebooks side by side."""
+    return _short_run("pvq", data, output, steps, {"entropy": 0.005})
+
+
+def lfq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `lfq`: 18 bits, spelled as two codes."""
+    return _short_run("lfq", data, output, steps, {"diversity": 2.0})
+
+
+def bsq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `bsq`: 18 bits on the sphere, spelled as two codes."""
+    return _short_run("bsq", data, output, steps, {"entropy": 0.01})
+
+
+def glfq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+    """Return the run of the tokenizer `glfq`: four groups of 8 bits."""
+    return _short_run("glfq", data, output, steps, {})
+
+
+def _short_run(
+    name: str, data: Path, output: Path, steps: int, settings: Mapping[str, object]
+) -> TokenizerTrainConfig:
+    # Counted in steps, so that a busy machine takes longer and ends up with the same weights.
+    run = tokenizer_run(
+        name, data=data, output=output, minutes=1.0, settings={"min_psnr": 19.0, **settings}
+    )
+    return replace(run, num_steps=steps, max_minutes=None, batch_size=16, ema_decay=0.99)
