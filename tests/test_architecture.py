@@ -33,7 +33,11 @@ DOORS = {
     "llguidance": {"mmgen/generate/forms.py"},
     "matplotlib": {"mmgen/evaluate/rate_plot.py", "mmgen/train/records.py"},
     "ray": {"mmgen/batch/ray_crew.py"},
-    "transformers": {"mmgen/generate/bench.py", "mmgen/train/bench.py"},
+    "transformers": {
+        "mmgen/generate/bench.py",
+        "mmgen/train/bench.py",
+        "mmgen/train/perceptual.py",
+    },
     "xformers": {"mmgen/model/attention.py"},
 }
 

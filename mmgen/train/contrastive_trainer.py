@@ -52,7 +52,7 @@ class ContrastiveTask(AbstractPictureTask):
         self.size = (side, side)
         self._accuracy = 0.0
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, progress: float) -> Tensor:
         contrast = self.network(batch.images, batch.captions)
         self._accuracy = contrast.accuracy.item()
         loss: Tensor = contrast.loss

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgen.stopping import stop_signals
+from mmgen.train.adversary import Adversary
 from mmgen.train.optim import run_progress
 from mmgen.train.overrides import to_plain
 from mmgen.train.picture_config import AbstractPictureTrainConfig
@@ -49,10 +50,20 @@ class AbstractPictureTask(ABC):
     """What happens to pictures of another size."""
     needs_captions: bool
     """Whether pictures without a single caption are refused."""
+    adversary: Adversary | None = None
+    """What learns against the network, for a task that has one; its state is kept with the run."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Return what to lower, and note what `figures` tells."""
+    def loss(self, batch: Batch, progress: float) -> Tensor:
+        """Return what to lower, and note what `figures` tells.
+
+        Args:
+            batch: pictures and captions.
+            progress: how much of the run is done, 0..1.
+        """
+
+    def answer(self, batch: Batch) -> None:  # noqa: B027
+        """Let the adversary learn from the batch of the step just taken, if there is one."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:
@@ -119,6 +130,13 @@ class _PictureTrainer:
             betas=(0.9, 0.98),
             fused=True,
         )
+        adversary = task.adversary
+        self.optimizers: list[torch.optim.Optimizer] = [self.optimizer]
+        self.stated = self.network
+        if adversary is not None:
+            self.optimizers.append(adversary.optimizer)
+            parts = {"network": self.network, "critic": adversary.critic}
+            self.stated = nn.ModuleDict(parts)
         self.averaged = {
             name: value.detach().clone() for name, value in self.network.named_parameters()
         }
@@ -129,9 +147,9 @@ class _PictureTrainer:
         if path is not None:
             counters = restore_state(
                 path,
-                network=self.network,
+                network=self.stated,
                 averaged=self.averaged,
-                optimizers=[self.optimizer],
+                optimizers=self.optimizers,
                 config=to_plain(config),
             )
             self.step, self.elapsed = counters.step, counters.elapsed
@@ -191,13 +209,14 @@ class _PictureTrainer:
         # What a network draws at random follows from seed and step alone, as the batch does.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-            loss = self.task.loss(batch)
+            loss = self.task.loss(batch, self.share_done)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        self.task.answer(batch)
         # The average of a young run would otherwise be mostly its random start.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -219,9 +238,9 @@ class _PictureTrainer:
     def _save(self) -> None:
         save_state(
             self.config.output / "state",
-            network=self.network,
+            network=self.stated,
             averaged=self.averaged,
-            optimizers=[self.optimizer],
+            optimizers=self.optimizers,
             counters=Counters(step=self.step, elapsed=self.elapsed, loader={}),
             config=to_plain(self.config),
             keep=1,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
+from mmgen.errors import SettingsError
 from mmgen.train.picture_config import AbstractPictureTrainConfig
 from mmgen.train.progress import AbstractProgress
 
@@ -23,6 +25,35 @@ class TokenizerTrainConfig(AbstractPictureTrainConfig):
     start_from: str | None = None
     """A tokenizer, by name or as a folder that `save` wrote: every weight whose name and shape it
     shares is taken from there. The rest starts fresh."""
+    perceptual: Path | None = None
+    """Folder of a network that pictures are compared by as well: a teacher that `mmgen train`
+    wrote, or a vision model of `transformers`. mmgen ships none; without one, pixels decide."""
+    perceptual_weight: float = 0.5
+    """Of that comparison, beside the pixels."""
+    adversarial_weight: float = 0.0
+    """Of passing for a picture before a critic, times the pull of the pixels; 0 for no critic."""
+    adversarial_start: float = 0.4
+    """Share of the run after which critic and network begin to learn from one another."""
+    critic_width: int = 32
+    """Channels of the critic's first layer."""
+    critic_lr: float = 5e-4
+    """Learning rate of the critic's own optimizer."""
+
+    def __post_init__(self) -> None:
+        # Zero arguments would look for the class that `slots` has replaced.
+        super(TokenizerTrainConfig, self).__post_init__()
+        if self.perceptual_weight < 0 or self.adversarial_weight < 0:
+            raise SettingsError(
+                "perceptual_weight and adversarial_weight must not be negative, got "
+                f"{self.perceptual_weight} and {self.adversarial_weight}"
+            )
+        if not 0 <= self.adversarial_start < 1:
+            raise SettingsError(f"adversarial_start must lie in 0..1, got {self.adversarial_start}")
+        if self.critic_width < 1 or not self.critic_lr > 0:
+            raise SettingsError(
+                "critic_width and critic_lr must be positive, got "
+                f"{self.critic_width} and {self.critic_lr}"
+            )
 
     @property
     def title(self) -> str:

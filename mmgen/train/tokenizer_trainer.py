@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from mmgen.errors import PluginError
 from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
+from mmgen.train.adversary import Adversary
+from mmgen.train.perceptual import load_features, perceptual_loss
 from mmgen.train.picture_trainer import AbstractPictureTask, train_on_pictures
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
@@ -66,7 +68,7 @@ def train_tokenizer(
     if config.start_from is not None:
         taken, total = start_from(tokenizer, config.start_from)
         progress.note(f"{taken} of {total} tensors start as {config.start_from} has them")
-    return train_on_pictures(config, TokenizerTask(tokenizer), progress)
+    return train_on_pictures(config, TokenizerTask(tokenizer, config), progress)
 
 
 def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
@@ -110,12 +112,24 @@ def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, in
 
 
 class TokenizerTask(AbstractPictureTask):
-    """Reconstruct pictures, and whatever a plugin's network adds to that."""
+    """Reconstruct pictures, and whatever a plugin's network adds to that.
+
+    What a picture is like to a network that sees, and whether a critic takes it for real, count as
+    the configuration says.
+    """
 
     result: ClassVar[str] = "tokenizer"
 
-    def __init__(self, tokenizer: AbstractVisualTokenizer) -> None:
+    def __init__(self, tokenizer: AbstractVisualTokenizer, config: TokenizerTrainConfig) -> None:
         spec = tokenizer.spec
+        self._config = config
+        self._features = None if config.perceptual is None else load_features(config.perceptual)
+        if config.adversarial_weight:
+            self.adversary = Adversary(
+                width=config.critic_width, lr=config.critic_lr, seed=config.seed + 1
+            )
+        self._drawn: Tensor | None = None
+        self._told: dict[str, float] = {}
         self.network = tokenizer.network()
         self.size = spec.sizes[0]
         self.resize = spec.resize
@@ -124,19 +138,35 @@ class TokenizerTask(AbstractPictureTask):
         self._seen = torch.zeros(sum(spec.codebook_sizes), dtype=torch.bool)
         self._psnr = 0.0
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, progress: float) -> Tensor:
+        config = self._config
         beside = [batch.captions] if self.needs_captions else []
         output = self.network(batch.images, *beside)
         assert isinstance(output, TrainingOutput), "a tokenizer's network gives a TrainingOutput"
-        loss = pyramid_loss(output.reconstruction, batch.images)
+        drawn = output.reconstruction
+        seen = pyramid_loss(drawn, batch.images)
+        if self._features is not None:
+            term = perceptual_loss(self._features, drawn, batch.images)
+            self._told["perceptual"] = term.item()
+            seen = seen + config.perceptual_weight * term
+        loss = seen
         for term in output.losses.values():
             loss = loss + term
+        self._drawn = None
+        if self.adversary is not None and progress >= config.adversarial_start:
+            loss = loss + config.adversarial_weight * self.adversary.pull(drawn, seen)
+            self._drawn = drawn.detach()
         self._note_codes(output.codes, self._seen)
-        self._psnr = _psnr(output.reconstruction.detach(), batch.images)
+        self._psnr = _psnr(drawn.detach(), batch.images)
         return loss
 
+    def answer(self, batch: Batch) -> None:
+        if self.adversary is not None and self._drawn is not None:
+            self._told["critic"] = self.adversary.learn(batch.images, self._drawn)
+
     def figures(self) -> dict[str, float]:
-        told = {"psnr": self._psnr, "codes_used": self._seen.float().mean().item()}
+        used = self._seen.float().mean().item()
+        told = {"psnr": self._psnr, "codes_used": used, **self._told}
         self._seen.zero_()
         return told
 

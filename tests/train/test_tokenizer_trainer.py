@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mmgen.autoencoding.contrastive import ContrastiveNetwork, ContrastiveSettings
 from mmgen.errors import CheckpointError, PluginError, SettingsError
 from mmgen.pictures import to_picture
 from mmgen.plugins import load_visual_tokenizer_class
@@ -177,3 +178,58 @@ def test_a_run_may_start_from_a_tokenizer(config: TokenizerTrainConfig, tmp_path
     assert not torch.equal(ours["decoder.vectors.weight"], theirs["decoder.vectors.weight"])
     with pytest.raises(PluginError, match=r"tokenizer\.safetensors is missing"):
         train_tokenizer(replace(config, start_from=str(tmp_path / "nothing")))
+
+
+def test_a_critic_changes_what_is_learned_and_resumes_exactly(
+    config: TokenizerTrainConfig, tmp_path: Path
+) -> None:
+    plain = replace(config, output=tmp_path / "plain")
+    train_tokenizer(plain)
+    settings = {"adversarial_weight": 0.5, "adversarial_start": 0.25, "critic_width": 4}
+    whole = replace(config, output=tmp_path / "whole", **settings)  # type: ignore[arg-type]
+    train_tokenizer(whole)
+    assert weights(whole) != weights(plain)
+    stopped = replace(whole, output=tmp_path / "stopped")
+    assert not train_tokenizer(stopped, progress=StopAfter(8))
+    assert train_tokenizer(stopped)
+    assert weights(stopped) == weights(whole)
+    critics = [record.get("critic") for record in read_records(whole.output / "log.jsonl")]
+    assert critics[0] is not None and critics[0] != critics[-1]
+
+
+def test_a_critic_waits_for_its_share_of_the_run(
+    config: TokenizerTrainConfig, tmp_path: Path
+) -> None:
+    waiting = replace(config, adversarial_weight=0.5, adversarial_start=0.9, critic_width=4)
+    train_tokenizer(waiting)
+    critics = [record.get("critic") for record in read_records(waiting.output / "log.jsonl")]
+    assert critics[:2] == [None, None] and critics[2] is not None
+
+
+def test_seeing_changes_what_is_learned(config: TokenizerTrainConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = ContrastiveNetwork(
+        ContrastiveSettings(widths=(8, 12, 16), depths=(1, 1), num_words=16, word_dim=8, dim=8)
+    )
+    (tmp_path / "teacher").mkdir()
+    teacher.save(tmp_path / "teacher")
+    plain = replace(config, num_steps=60, log_every=60, output=tmp_path / "plain")
+    seeing = replace(plain, output=tmp_path / "seeing", perceptual=tmp_path / "teacher")
+    strong = replace(seeing, output=tmp_path / "strong", perceptual_weight=8.0)
+    for run in (plain, seeing, strong):
+        train_tokenizer(run)
+    (weak_record,) = read_records(seeing.output / "log.jsonl")
+    (strong_record,) = read_records(strong.output / "log.jsonl")
+    assert strong_record["perceptual"] < weak_record["perceptual"]
+    assert len({weights(plain), weights(seeing), weights(strong)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("perceptual_weight", -1.0), ("adversarial_start", 1.0), ("critic_width", 0)],
+)
+def test_impossible_losses_are_refused(
+    config: TokenizerTrainConfig, field: str, value: float
+) -> None:
+    with pytest.raises(SettingsError, match=field):
+        replace(config, **{field: value})  # type: ignore[arg-type]
