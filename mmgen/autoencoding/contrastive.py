@@ -153,11 +153,12 @@ class ContrastiveNetwork(nn.Module):
         """Compare pictures `[batch, 3, height, width]` in 0..1 with one text of each.
 
         Equal texts are as right as one another (Yang et al., "Unified Contrastive Learning in
-        Image-Text-Label Space", 2022). In training pictures are moved and recoloured first.
+        Image-Text-Label Space", 2022). What a batch has in common tells nothing apart and is taken
+        off first. In training pictures are moved and recoloured.
         """
         seen = augmented(images) if self.training else images
-        pictures = functional.normalize(self.embedded(seen), dim=-1)
-        texts = functional.normalize(self.text(captions), dim=-1)
+        pictures = functional.normalize(_centred(self.embedded(seen)), dim=-1)
+        texts = functional.normalize(_centred(self.text(captions)), dim=-1)
         logits = self.scale.clamp_max(MAX_SCALE).exp() * pictures @ texts.T
         names = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
         ids = torch.tensor([names[caption] for caption in captions], device=logits.device)
@@ -208,3 +209,7 @@ def over_channels(norm: nn.LayerNorm, features: Tensor) -> Tensor:
     """Apply a norm of `width` numbers at each place of `[batch, width, rows, columns]`."""
     normed: Tensor = norm(rearrange(features, "b c h w -> b h w c"))
     return rearrange(normed, "b h w c -> b c h w")
+
+
+def _centred(vectors: Tensor) -> Tensor:
+    return vectors - vectors.mean(dim=0)
