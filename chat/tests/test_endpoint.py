@@ -193,6 +193,25 @@ def test_pictures_in_and_out_of_a_stranger(script: Script) -> None:
     assert [part["type"] for part in third["content"]] == ["image_url", "text"]
 
 
+def test_a_whole_answer_keeps_the_order_that_it_tells(script: Script) -> None:
+    parts = [
+        {"type": "text", "text": "Here: "},
+        {"type": "image_url", "image_url": {"url": PICTURE}},
+        {"type": "text", "text": "Like it?"},
+    ]
+    images = [{"type": "image_url", "index": 0, "image_url": {"url": PICTURE}}]
+    message = {"content": "Here: Like it?", "images": images, "content_parts": parts}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    script.routes["/v1/chat/completions"] = lambda handler, body: reply(handler, 200, whole)
+    turn, _ = ask(script, chat(Turn(role="user", segments=(Words("draw"),))))
+    kinds = [item.text if isinstance(item, Words) else "picture" for item in turn.segments]
+    assert kinds == ["Here: ", "picture", "Like it?"]
+    del message["content_parts"]
+    turn, _ = ask(script, chat(Turn(role="user", segments=(Words("draw"),))))
+    kinds = [item.text if isinstance(item, Words) else "picture" for item in turn.segments]
+    assert kinds == ["Here: Like it?", "picture"]
+
+
 def test_drawings_of_a_stranger_with_an_image_route(script: Script) -> None:
     encoded = base64.b64encode(png()).decode()
 

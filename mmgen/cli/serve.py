@@ -143,8 +143,9 @@ def serve(
     check_extra()
     from mmgen.checkpoint import DEFAULT_MODEL
     from mmgen.generate.engines import open_engine_session
+    from mmgen.serve.listening import address_of, bind
     from mmgen.serve.replicas import ReplicaPlan, replica_devices, serve_replicas
-    from mmgen.serve.server import address_of, bind, serve_session
+    from mmgen.serve.server import serve_session
     from mmgen.serve.settings import ServerConfig
 
     limits = Limits(

@@ -73,15 +73,24 @@ class Service:
         finally:
             self._forget(index)
 
-    async def async_events(self, request: TurnRequest) -> AsyncGenerator[Event, None]:
+    async def async_events(
+        self, request: TurnRequest, *, is_wanted: Callable[[Event], bool] = lambda event: True
+    ) -> AsyncGenerator[Event, None]:
         """Yield the events of a request to a coroutine, as `events` does.
 
         Cancelling the coroutine cancels the request.
+
+        Args:
+            is_wanted: asked of each event in the engine's thread, before the event is handed to the
+                loop's; what nobody looks at had better not cross over, since both share one
+                interpreter.
         """
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[Event | EngineError] = asyncio.Queue()
 
         def deliver(event: Event | EngineError) -> None:
+            if not isinstance(event, EngineError) and not is_wanted(event):
+                return
             # The loop may have been closed by whoever stopped listening.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(inbox.put_nowait, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from PIL import Image as Pillow
 
@@ -17,7 +17,14 @@ from mmgen.serve.choices import (
     refuse_negative_prompt,
     turn_size,
 )
-from mmgen.serve.fields import ChatBody, ChatMessage, ImageSampling, TextPart, check_neutral
+from mmgen.serve.fields import (
+    ChatBody,
+    ChatMessage,
+    ImagePart,
+    ImageSampling,
+    TextPart,
+    check_neutral,
+)
 from mmgen.serve.refusals import Refusal
 from mmgen.serve.settings import Limits
 
@@ -104,11 +111,18 @@ def checked_text(text: str, param: str) -> Text:
     return Text(text)
 
 
+def _parts(message: ChatMessage) -> tuple[str, list[TextPart | ImagePart]] | None:
+    """Return the parts of a message in order and the field that has them; None if it has none."""
+    if message.content_parts is not None:
+        return "content_parts", message.content_parts
+    return ("content", message.content) if isinstance(message.content, list) else None
+
+
 def _pictures_of(message: ChatMessage, place: str) -> list[tuple[str, str]]:
-    content = message.content if isinstance(message.content, list) else []
+    field, parts = _parts(message) or ("content", [])
     inside = [
-        (f"{place}.content[{index}].image_url", part.image_url.url)
-        for index, part in enumerate(content)
+        (f"{place}.{field}[{index}].image_url", part.image_url.url)
+        for index, part in enumerate(parts)
         if not isinstance(part, TextPart)
     ]
     beside = [
@@ -120,7 +134,7 @@ def _pictures_of(message: ChatMessage, place: str) -> list[tuple[str, str]]:
     # Answers have their pictures in both places; what is given back is read once.
     if beside and [url for _, url in beside] != [url for _, url in inside]:
         raise Refusal(
-            f"{place} has other pictures in images than in content; give each picture once",
+            f"{place} has other pictures in images than in {field}; give each picture once",
             param=f"{place}.images",
         )
     return inside
@@ -138,12 +152,15 @@ def _turn(
             code="unsupported_role",
         )
     segments: list[Segment] = []
-    content = message.content or ""
-    if isinstance(content, str):
-        segments.append(checked_text(content, f"{place}.content"))
+    found = _parts(message)
+    if found is None:
+        assert not isinstance(message.content, list), "a list of parts was found"
+        segments.append(checked_text(message.content or "", f"{place}.content"))
     else:
-        for index, part in enumerate(content):
-            name = f"{place}.content[{index}]"
+        field, parts = found
+        _check_words(message, parts, place)
+        for index, part in enumerate(parts):
+            name = f"{place}.{field}[{index}]"
             if isinstance(part, TextPart):
                 segments.append(checked_text(part.text, name))
             else:
@@ -158,6 +175,18 @@ def _turn(
     if not turn.segments:
         raise Refusal(f"{place} is empty; say something or show a picture", param=place)
     return turn
+
+
+def _check_words(message: ChatMessage, parts: Sequence[TextPart | ImagePart], place: str) -> None:
+    """Refuse a message that says one thing in its content and another in its parts."""
+    if message.content is None or message.content is parts:
+        return
+    words = "".join(part.text for part in parts if isinstance(part, TextPart))
+    if message.content != words:
+        raise Refusal(
+            f"{place} has other words in content than in content_parts; give one of them",
+            param=f"{place}.content",
+        )
 
 
 def _extent(body: ChatBody, limits: Limits) -> tuple[int, int, bool]:

@@ -1,8 +1,8 @@
 """Events of chat turns in the shape of chat completions, whole or as a stream of chunks.
 
 OpenAI defines no pictures in chat answers. What others do is followed: `message.images` and
-`delta.images` hold them as data URIs. A whole answer with pictures has a list of parts as its
-`content`, in the order in which they came; one without is a plain string.
+`delta.images` hold them as data URIs, and `content` is the words, or null. How words and pictures
+follow each other in a whole answer is told in a field of our own, `content_parts`.
 """
 
 from __future__ import annotations
@@ -90,9 +90,13 @@ class ChatAnswer:
 
     def _message(self, choice: _Choice) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
-        if choice.images:
-            return message | {"content": choice.parts, "images": choice.images}
-        return message | {"content": choice.turn.text}
+        if not choice.images:
+            return message | {"content": choice.turn.text}
+        return message | {
+            "content": choice.turn.text or None,
+            "images": choice.images,
+            "content_parts": choice.parts,
+        }
 
 
 class ChatChunks:
@@ -169,7 +173,11 @@ def usage_of_turns(usages: Sequence[Usage]) -> dict[str, Any]:
         "prompt_tokens": num_prompt,
         "completion_tokens": num_text + num_image,
         "total_tokens": num_prompt + num_text + num_image,
-        "prompt_tokens_details": {"text_tokens": num_prompt - num_read, "image_tokens": num_read},
+        "prompt_tokens_details": {
+            "cached_tokens": usages[0].cached_ids or 0,
+            "text_tokens": num_prompt - num_read,
+            "image_tokens": num_read,
+        },
         "completion_tokens_details": {"text_tokens": num_text, "image_tokens": num_image},
     }
 

@@ -96,6 +96,7 @@ class ChatMessage(Body):
     role: Literal["user", "assistant", "system", "developer", "tool", "function"]
     content: str | list[TextPart | ImagePart] | None = None
     images: list[ImagePart] | None = None
+    content_parts: list[TextPart | ImagePart] | None = None
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None

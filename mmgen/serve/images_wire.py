@@ -100,6 +100,7 @@ def image_usage(usages: list[Usage]) -> dict[str, Any]:
     return {
         "input_tokens": num_input,
         "input_tokens_details": {
+            "cached_tokens": usages[0].cached_ids or 0,
             "image_tokens": num_read,
             "text_tokens": num_input - num_read,
         },

@@ -53,7 +53,7 @@ class Metrics:
         self._running = Gauge("mmgen_turns_running", "Turns that get tokens.", registry=registry)
         self._turns = Counter("mmgen_turns", "Turns by how they ended.", ["end"], registry=registry)
         self._tokens = Counter(
-            "mmgen_tokens", "Tokens generated, of finished text and of all pictures.",
+            "mmgen_tokens", "Tokens generated, of finished text and pictures.",
             ["modality"], registry=registry,
         )  # fmt: skip
         self._prompt_tokens = Counter(
@@ -110,13 +110,10 @@ class Metrics:
         self._turns.labels(end).inc()
         self._turn_seconds.observe(seconds)
 
-    def image_token(self) -> None:
-        """Count a code."""
-        self._tokens.labels("image").inc()
-
-    def image(self) -> None:
+    def image(self, num_codes: int) -> None:
         """Count a picture."""
         self._images.inc()
+        self._tokens.labels("image").inc(num_codes)
 
     def used(self, usage: Usage) -> None:
         """Count what a finished turn read and said."""

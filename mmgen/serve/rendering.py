@@ -73,5 +73,6 @@ def applied(image: ImageFinished) -> dict[str, Any]:
         "size": size_text(image.picture),
         "tokenizer": image.tokenizer,
         "tokens": image.num_ids,
+        "restarts": image.num_restarts,
         "seconds": round(image.seconds, 4),
     }

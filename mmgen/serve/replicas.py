@@ -30,9 +30,10 @@ from mmgen.generate.engines import EngineName
 from mmgen.generate.session import Session
 from mmgen.generate.vllm_config import VllmEngineConfig
 from mmgen.serve.board import ABSENT, Board
-from mmgen.serve.router import Router
-from mmgen.serve.server import log_to_stderr, serve_app, serve_session
+from mmgen.serve.listening import log_to_stderr
+from mmgen.serve.server import serve_session
 from mmgen.serve.settings import ServerConfig
+from mmgen.serve.worker import belong_to, run_worker, socket_of
 
 __all__ = ["ReplicaPlan", "replica_devices", "serve_replicas"]
 
@@ -122,7 +123,15 @@ def serve_replicas(
         workers = _Crew("worker", plan.shutdown_seconds)
         stack.callback(workers.end)
         for number in range(plan.num_workers):
-            workers.add(_worker, plan, number, place, listener)
+            workers.add(
+                run_worker,
+                place,
+                plan.num_replicas,
+                number,
+                plan.shutdown_seconds,
+                plan.log_requests,
+                listener,
+            )
         workers.wait_until_ready()
 
         def hurry() -> None:
@@ -238,7 +247,7 @@ class _Crew:
 
 def _replica(plan: ReplicaPlan, number: int, place: Path, pipe: Connection) -> None:
     """Serve one engine on a socket of its own: the life of a replica."""
-    _belong_to(pipe)
+    belong_to(pipe)
     try:
         session = plan.open_session()
     except MmgenError as error:
@@ -251,7 +260,7 @@ def _replica(plan: ReplicaPlan, number: int, place: Path, pipe: Connection) -> N
         pipe.send(None)
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(_socket_of(place, number)))
+        listener.bind(str(socket_of(place, number)))
         serve_session(
             session,
             plan.config,
@@ -260,40 +269,6 @@ def _replica(plan: ReplicaPlan, number: int, place: Path, pipe: Connection) -> N
             when_ready=ready,
             report=lambda turns: board.write(number, ABSENT if turns is None else turns),
         )
-
-
-def _worker(
-    plan: ReplicaPlan, number: int, place: Path, listener: socket.socket, pipe: Connection
-) -> None:
-    """Pass requests on: the life of a worker."""
-    _belong_to(pipe)
-    log_to_stderr(plan.log_requests)
-    sockets = [_socket_of(place, replica) for replica in range(plan.num_replicas)]
-    router = Router(sockets, Board(place / "board"), favourite=number % plan.num_replicas)
-    serve_app(
-        router,
-        listener,
-        shutdown_seconds=plan.shutdown_seconds,
-        log_requests=plan.log_requests,
-        when_ready=lambda: pipe.send(None),
-    )
-
-
-def _socket_of(place: Path, number: int) -> Path:
-    return place / f"replica-{number}"
-
-
-def _belong_to(pipe: Connection) -> None:
-    """Be out of reach of the terminal's signals, and end when the process that started us does."""
-    os.setsid()
-
-    def watch() -> None:
-        try:
-            pipe.recv()
-        except (EOFError, OSError):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="mmgen-parent", daemon=True).start()
 
 
 def _marking(board: Board) -> Callable[[int], None]:

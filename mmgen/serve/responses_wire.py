@@ -237,7 +237,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt_ids,
         "input_tokens_details": {
-            "cached_tokens": 0,
+            "cached_tokens": usage.cached_ids or 0,
             "text_tokens": num_text,
             "image_tokens": usage.prompt_image_ids,
         },

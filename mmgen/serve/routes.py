@@ -158,6 +158,7 @@ def model_routes(desk: Desk) -> APIRouter:
             "mmgen": {
                 "fingerprint": checkpoint.fingerprint,
                 "context_length": session.engine.context_length,
+                "trained_length": checkpoint.generation.trained_length,
                 "tokenizer": name,
                 "tokenizers": list(checkpoint.visual_tokenizers),
                 "sizes": [f"{width}x{height}" for height, width in session.codec.sizes(name)],

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from mmgen.errors import MmgenError
 from mmgen.generate.events import (
+    Event,
     ImageFinished,
     ImageProgress,
     ImageStarted,
@@ -97,13 +98,13 @@ class Runner:
     ) -> AsyncGenerator[Told, None]:
         watch = _Stopwatch(self._metrics, self._admission)
         frames = Frames(index, partial_images, format_, self._previews) if partial_images else None
+        is_wanted = _anything if frames else _anything_but_later_codes
         try:
-            async with aclosing(self.service.async_events(request)) as events:
+            async with aclosing(self.service.async_events(request, is_wanted=is_wanted)) as events:
                 async for event in events:
                     match event:
                         case ImageProgress():
                             watch.token()
-                            self._metrics.image_token()
                             preview = frames and frames.take(event)
                             if preview:
                                 watch.preview()
@@ -111,7 +112,7 @@ class Runner:
                         case ImageFinished():
                             if frames:
                                 frames.finish()
-                            self._metrics.image()
+                            self._metrics.image(event.num_ids)
                             yield await self._drawing(index, request, event, format_)
                         case TurnFailed():
                             raise event.error
@@ -150,6 +151,15 @@ class Runner:
             size=size_text(image.picture),
             applied=applied(image),
         )
+
+
+def _anything(event: Event) -> bool:
+    return True
+
+
+def _anything_but_later_codes(event: Event) -> bool:
+    """The first code of a picture tells that its turn runs; the others are for previews."""
+    return not isinstance(event, ImageProgress) or event.num_done == 1
 
 
 class _Stopwatch:

@@ -26,7 +26,7 @@ from mmgen.generate.torch_engine import TorchEngine
 from mmgen.serve.app import create_app
 from mmgen.serve.desk import Desk
 from mmgen.serve.fetching import Fetcher
-from mmgen.serve.server import address_of, bind
+from mmgen.serve.listening import address_of, bind
 from mmgen.serve.settings import ServerConfig
 
 

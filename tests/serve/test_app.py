@@ -68,6 +68,7 @@ def test_a_drawing_says_what_was_applied(server: RunningServer) -> None:
     assert applied["guidance_scale"] == 1.5
     assert applied["sampling"] == {"temperature": 0.7, "top_k": 9, "top_p": None}
     assert (applied["size"], applied["tokens"], applied["tokenizer"]) == ("32x32", 16, "palette")
+    assert applied["restarts"] == 0
     assert decoded(answer["data"][0]["b64_json"]).size == (32, 32)
     assert (answer["size"], answer["output_format"]) == ("32x32", "png")
     usage = answer["usage"]
@@ -185,8 +186,8 @@ def test_chat_draws_when_told_to(server: RunningServer) -> None:
     answer = server.chat("draw a fox", seed=3, modalities=["image"], size="32x32").json()
     (choice,) = answer["choices"]
     message = choice["message"]
-    (part,) = message["content"]
-    (image,) = message["images"]
+    assert message["content"] is None
+    (part,), (image,) = message["content_parts"], message["images"]
     assert part["image_url"] == image["image_url"]
     assert decoded(image["image_url"]["url"]).size == (32, 32)
     assert choice["finish_reason"] == "stop"
@@ -229,6 +230,21 @@ def test_an_answer_can_be_given_back(server: RunningServer) -> None:
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["prompt_tokens_details"]["image_tokens"] == 64
+
+
+def test_an_answer_that_contradicts_itself_is_refused(server: RunningServer) -> None:
+    parts = [{"type": "text", "text": "Here"}, picture_part(png_uri())]
+    message: dict[str, Any] = {"role": "assistant", "content": "Here", "content_parts": parts}
+    messages = [{"role": "user", "content": "draw"}, message, {"role": "user", "content": "more"}]
+    answer = server.post("/v1/chat/completions", messages=messages, max_tokens=1)
+    assert answer.status_code == 200, answer.text
+    message["content"] = "There"
+    error = server.post("/v1/chat/completions", messages=messages).json()["error"]
+    assert error["param"] == "messages[1].content"
+    assert "other words in content than in content_parts" in error["message"]
+    message |= {"content": None, "images": [picture_part(png_uri(colour=(1, 2, 3)))]}
+    error = server.post("/v1/chat/completions", messages=messages).json()["error"]
+    assert error["param"] == "messages[1].images"
 
 
 def test_a_streamed_chat_is_the_whole_one(server: RunningServer) -> None:
@@ -316,6 +332,7 @@ def test_models_and_health(server: RunningServer) -> None:
     (model,) = server.client.get("/v1/models").json()["data"]
     assert (model["id"], model["object"]) == ("tiny", "model")
     assert model["mmgen"]["sizes"] == ["64x64", "32x32"]
+    assert (model["mmgen"]["context_length"], model["mmgen"]["trained_length"]) == (256, None)
     assert server.client.get("/v1/models/tiny").json() == model
     assert error_of(server.client.get("/v1/models/huge"), 404)["code"] == "model_not_found"
     assert server.client.get("/health").json() == {"status": "ok"}

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from mmgen.cli import serve as command
 from mmgen.errors import MmgenError, OutputError, PluginError, SettingsError
-from mmgen.serve.server import address_of, bind
+from mmgen.serve.listening import address_of, bind
 
 ROOT = Path(__file__).parents[2]
 

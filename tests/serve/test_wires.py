@@ -47,7 +47,7 @@ def finished(index: int = 0, *, text: str = "", end: TurnEnd = "end") -> TurnFin
         turn=Turn("assistant", (Text("x"),)),
         text=text,
         end=end,
-        usage=Usage(prompt_ids=10, prompt_image_ids=4, text_ids=3, image_ids=8),
+        usage=Usage(prompt_ids=10, prompt_image_ids=4, text_ids=3, image_ids=8, cached_ids=6),
         timings=Timings(0.25, 0.5),
     )
 
@@ -78,7 +78,8 @@ def test_a_chat_answer_keeps_the_order() -> None:
     body = answer.body()
     (choice,) = body["choices"]
     url = "data:image/png;base64,QUJD"
-    assert choice["message"]["content"] == [
+    assert choice["message"]["content"] == "Here it isBye"
+    assert choice["message"]["content_parts"] == [
         {"type": "text", "text": "Here it is"},
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": "Bye"},
@@ -95,7 +96,7 @@ def test_a_chat_answer_keeps_the_order() -> None:
         "prompt_tokens": 10,
         "completion_tokens": 11,
         "total_tokens": 21,
-        "prompt_tokens_details": {"text_tokens": 6, "image_tokens": 4},
+        "prompt_tokens_details": {"cached_tokens": 6, "text_tokens": 6, "image_tokens": 4},
         "completion_tokens_details": {"text_tokens": 3, "image_tokens": 8},
     }
     json.dumps(body)
@@ -161,7 +162,11 @@ def test_images_come_in_the_order_of_their_seeds() -> None:
     body = answer.body()
     assert [item["b64_json"] for item in body["data"]] == ["QU0D", "QU1D"]
     assert body["usage"]["input_tokens"] == 10
-    assert body["usage"]["input_tokens_details"] == {"image_tokens": 4, "text_tokens": 6}
+    assert body["usage"]["input_tokens_details"] == {
+        "cached_tokens": 6,
+        "image_tokens": 4,
+        "text_tokens": 6,
+    }
     assert body["usage"]["output_tokens"] == 22
 
 

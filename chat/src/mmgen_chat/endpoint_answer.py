@@ -19,7 +19,7 @@ from mmgen_chat.backend import (
 from mmgen_chat.conversation import Applied, Drawing, Picture, Usage
 from mmgen_chat.endpoint_wire import (
     delta_pictures,
-    delta_text,
+    ordered_parts,
     picture_in,
     told_drawing,
     usage_of,
@@ -56,12 +56,13 @@ class ServerAnswer:
         """Return the events for a choice: a chunk, or all of it from a server without streams."""
         events: list[Event] = []
         delta = choice.get("delta") or choice.get("message") or {}
-        if text := delta_text(delta):
-            events.append(TextDelta(text))
         for item in delta_pictures(delta, "partial_images"):
             events += await self._grow(_index(item, len(self.finished)), item, item)
-        for item in delta_pictures(delta):
-            events += await self._finish(_index(item, len(self.finished)), item)
+        for part in ordered_parts(delta):
+            if isinstance(part, str):
+                events.append(TextDelta(part))
+            else:
+                events += await self._finish(_index(part, len(self.finished)), part)
         reason = choice.get("finish_reason")
         if isinstance(reason, str):
             self.end = _ENDS.get(reason, "end")

@@ -22,6 +22,7 @@ __all__ = [
     "delta_pictures",
     "delta_text",
     "drawing_body",
+    "ordered_parts",
     "picture_in",
     "told_drawing",
     "usage_of",
@@ -96,6 +97,24 @@ def delta_pictures(delta: Mapping[str, Any], name: str = "images") -> list[dict[
     """Return the pictures of a chunk, whole or partial ones."""
     found = delta.get(name)
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def ordered_parts(delta: Mapping[str, Any]) -> list[str | dict[str, Any]]:
+    """Return the words and whole pictures of a chunk or message, in order where it is told.
+
+    mmgen's server tells it in `content_parts`; of other answers the words come first.
+    """
+    parts = delta_pictures(delta, "content_parts")
+    if not parts:
+        text = delta_text(delta)
+        return [*([text] if text else []), *delta_pictures(delta)]
+    found: list[str | dict[str, Any]] = []
+    for part in parts:
+        if part.get("type") == "image_url":
+            found.append(part)
+        elif isinstance(part.get("text"), str) and part["text"]:
+            found.append(part["text"])
+    return found
 
 
 def picture_in(item: Mapping[str, Any]) -> PilImage.Image:
