@@ -83,9 +83,11 @@ class GuardedTokenizer(AbstractVisualTokenizer):
             self._check_picture(item, picture)
         return found
 
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
+        # Without one, a plugin whose preview knows no captions is called as it always was.
+        options = {} if caption is None else {"caption": caption}
         with self._blamed("cannot preview"):
-            picture = self._tokenizer.preview(codes)
+            picture = self._tokenizer.preview(codes, **options)
         self._check_picture(codes, picture)
         return picture
 

@@ -306,7 +306,7 @@ class AbstractVisualTokenizer(ABC):
             images: pictures whose sizes are among `spec.sizes`; they may differ.
             length: positions wanted, for specs with `Ordered` layouts of several lengths.
             quality: 0..1, from which such a tokenizer chooses the length itself.
-            captions: one text per picture, where `spec.captions_used` has "encode".
+            captions: one text per picture, where `spec.captions_used` has "encode"; else empty.
 
         Raises:
             ValueError: a size, length, quality or caption that the spec does not allow.
@@ -327,20 +327,23 @@ class AbstractVisualTokenizer(ABC):
             codes: complete codes; they may differ in layout.
             seed: for a stochastic tokenizer; equal seeds give equal pictures.
             steps: for a stochastic tokenizer, the number of refinement steps.
-            captions: one text per picture, where `spec.captions_used` has "decode".
+            captions: likewise, where it has "decode".
 
         Raises:
             ValueError: incomplete codes, a code outside its codebook, a layout not in the spec.
         """
 
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         """Return a picture of codes that are still arriving; the rest shows the blank code."""
-        missing = codes.layout.num_positions - len(codes.array)
-        if self.spec.prefix_decodable and 0 < len(codes.array) and missing:
-            return self.decode([Codes(codes.array, Ordered(len(codes.array)))])[0]
-        blank = self.spec.blank_codes or (0,) * len(self.spec.codebook_sizes)
-        rest = np.tile(np.array(blank, dtype=np.int64), (missing, 1))
-        return self.decode([Codes(np.concatenate([codes.array, rest]), codes.layout)])[0]
+        layout, array = codes.layout, codes.array
+        missing = layout.num_positions - len(array)
+        if self.spec.prefix_decodable and 0 < len(array) and missing:
+            layout = Ordered(len(array))
+        else:
+            blank = self.spec.blank_codes or (0,) * len(self.spec.codebook_sizes)
+            array = np.concatenate([array, np.tile(np.array(blank, dtype=np.int64), (missing, 1))])
+        captions = None if caption is None else [caption]
+        return self.decode([Codes(array, layout)], captions=captions)[0]
 
     def code_vectors(self, codebook: int) -> npt.NDArray[np.float32]:
         """Return what the codes of one codebook name, `[codebook_size, dim]`.
@@ -386,11 +389,12 @@ class AbstractVisualTokenizer(ABC):
         """Return a tokenizer with fresh weights, for training."""
         raise PluginError(f"{cls.__name__} has nothing to train")
 
+    def begin_training(self, pictures: torch.Tensor) -> None:  # noqa: B027
+        """Look at some `[num, 3, height, width]` for weights that start from data; does nothing."""
+
     def network(self) -> torch.nn.Module:
         """Return the module to train: `[batch, 3, height, width]` in 0..1 to `TrainingOutput`.
 
-        Where `spec.captions_used` names anything, the module takes a second argument, a list of
-        one caption per picture. Some are empty: of pictures without one, and a share of the others,
-        so that the tokenizer learns to do without.
+        Where `spec.captions_used` names anything, it also takes a list of captions, some empty.
         """
         raise PluginError(f"{type(self).__name__} has nothing to train")

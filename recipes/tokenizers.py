@@ -61,10 +61,16 @@ def continuous(
 
 
 def ordered(*, data: Path, output: Path, minutes: float = 42.0) -> TokenizerTrainConfig:
-    """Return the run of the tokenizer `ordered`."""
-    return tokenizer_run(
-        "ordered", data=data, output=output, minutes=minutes, settings={"min_psnr": 18.0}
+    """Return the run of the tokenizer `ordered`, which begins with principal components."""
+    run = tokenizer_run(
+        "ordered",
+        data=data,
+        output=output,
+        minutes=minutes,
+        settings={"min_psnr": 18.0},
+        start_from=None,
     )
+    return replace(run, ema_decay=0.995, lr=1.5e-3)
 
 
 def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrainConfig:
@@ -91,39 +97,48 @@ def caption(*, data: Path, output: Path, minutes: float = 28.0) -> TokenizerTrai
 
 def vq(*, data: Path, output: Path, steps: int = 900) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `vq`: one codebook."""
-    return _short_run("vq", data, output, steps, {"entropy": 0.005})
+    run = _grid_run("vq", data, output, steps, {"entropy": 0.005})
+    return replace(run, sources=tokenizer_pictures(data), lr=1e-3, ema_decay=0.99)
 
 
-def rvq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+def rvq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `rvq`: four codebooks, each for what is left over."""
-    return _short_run("rvq", data, output, steps, {})
+    return _grid_run("rvq", data, output, steps, {})
 
 
-def pvq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+def pvq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `pvq`: four codebooks side by side."""
-    return _short_run("pvq", data, output, steps, {"entropy": 0.005})
+    return _grid_run("pvq", data, output, steps, {"entropy": 0.005})
 
 
-def lfq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+def lfq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `lfq`: 18 bits, spelled as two codes."""
-    return _short_run("lfq", data, output, steps, {"diversity": 2.0})
+    return _grid_run("lfq", data, output, steps, {"diversity": 2.0})
 
 
-def bsq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+def bsq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `bsq`: 18 bits on the sphere, spelled as two codes."""
-    return _short_run("bsq", data, output, steps, {"entropy": 0.01})
+    return _grid_run("bsq", data, output, steps, {"entropy": 0.01})
 
 
-def glfq(*, data: Path, output: Path, steps: int = 500) -> TokenizerTrainConfig:
+def glfq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `glfq`: four groups of 8 bits."""
-    return _short_run("glfq", data, output, steps, {})
+    return _grid_run("glfq", data, output, steps, {})
 
 
-def _short_run(
+def _grid_run(
     name: str, data: Path, output: Path, steps: int, settings: Mapping[str, object]
 ) -> TokenizerTrainConfig:
-    # Counted in steps, so that a busy machine takes longer and ends up with the same weights.
-    run = tokenizer_run(
-        name, data=data, output=output, minutes=1.0, settings={"min_psnr": 19.0, **settings}
+    """Return a run counted in steps: a busy machine takes longer and ends up with the same."""
+    settings = {"min_psnr": 19.0, **settings}
+    run = tokenizer_run(name, data=data, output=output, minutes=1.0, settings=settings, lr=1.5e-3)
+    # Few steps do not wait for thousands of photographs to be read: one pack stands for all.
+    emoji, _, flowers, *_ = run.sources
+    return replace(
+        run,
+        sources=(emoji, replace(flowers, weight=0.15)),
+        num_steps=steps,
+        max_minutes=None,
+        batch_size=16,
+        ema_decay=0.98,
     )
-    return replace(run, num_steps=steps, max_minutes=None, batch_size=16, ema_decay=0.99)

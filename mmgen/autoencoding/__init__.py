@@ -4,6 +4,8 @@ Any plugin may build on this package; none has to. It knows pictures, codes and 
 of token ids. A plugin on it writes a quantizer and its settings, or a whole network of its own.
 """
 
+from mmgen.autoencoding.codebook import TrainedCodebook
+from mmgen.autoencoding.contrastive import ContrastiveNetwork, FeatureTower
 from mmgen.autoencoding.convolutions import (
     ConvolutionalDecoder,
     ConvolutionalEncoder,
@@ -17,12 +19,13 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractLearnedTokenizer,
     equal_batches,
 )
+from mmgen.autoencoding.principal import PrincipalComponents
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
 from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
 from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.autoencoding.similarity import structural_similarity
-from mmgen.autoencoding.transformer import Transformer, TransformerBlock, cosine_waves
+from mmgen.autoencoding.transformer import Transformer, TransformerBlock
 
 __all__ = [
     "AbstractAutoencoder",
@@ -31,18 +34,21 @@ __all__ = [
     "AbstractQuantizer",
     "AbstractSequenceNetwork",
     "AbstractSequenceTokenizer",
+    "ContrastiveNetwork",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "ConvolutionalSettings",
+    "FeatureTower",
     "FiniteScalarQuantizer",
     "GridNetwork",
     "LearnedSettings",
+    "PrincipalComponents",
     "Quantized",
     "ResidualBlock",
     "SequenceSettings",
+    "TrainedCodebook",
     "Transformer",
     "TransformerBlock",
-    "cosine_waves",
     "equal_batches",
     "structural_similarity",
 ]

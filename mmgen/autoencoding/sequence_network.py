@@ -1,15 +1,13 @@
 """A picture as a sequence of codes, the most telling first (TiTok, One-D-Piece, FlexTok).
 
-Convolutions see the pixels, a transformer turns their grid of features into a sequence of latents,
-and another one paints from any prefix of it: training cuts every sequence somewhere (nested
-dropout). Sequence and grid are tied by a learned matrix that starts as the cosine transform, so
-that a code is a wave of the features before it is anything better, slow waves first. A small head
-foresees from the picture how good every length would be (KARL).
+A transformer turns patches of a picture into a sequence of latents, and another one paints from any
+prefix of their codes: training cuts every sequence somewhere (nested dropout). Both learn only what
+principal components leave to be learnt, so that codes are in order from the first step on. A small
+head foresees from the picture how good every length would be (KARL).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,19 +16,19 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.autoencoding.convolutions import (
-    FACTOR,
-    ConvolutionalDecoder,
-    ConvolutionalEncoder,
-    ConvolutionalSettings,
-)
+from mmgen.autoencoding.convolutions import ResidualBlock
 from mmgen.autoencoding.finite_scalar import FiniteScalarQuantizer
 from mmgen.autoencoding.learned_tokenizer import AbstractAutoencoder
+from mmgen.autoencoding.principal import PrincipalComponents
+from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.autoencoding.similarity import structural_similarity
-from mmgen.autoencoding.transformer import Transformer, cosine_waves
+from mmgen.autoencoding.transformer import Transformer
 from mmgen.visual_tokenizer import TrainingOutput
 
 __all__ = ["AbstractSequenceNetwork", "SequenceDecoder", "SequenceEncoder", "SequenceSettings"]
+
+PATCH = 8
+"""Pixels along the side of a patch."""
 
 NUM_CUTS = 4
 """Lengths that one batch is cut to in training, a part of it each."""
@@ -39,14 +37,13 @@ FORESIGHT_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SequenceSettings(ConvolutionalSettings):
-    """What shapes the network. Pictures have one size, `default_side`."""
+class SequenceSettings(LearnedSettings):
+    """What shapes the network."""
 
-    ineffective: ClassVar[frozenset[str]] = ConvolutionalSettings.ineffective | {"structure_weight"}
+    ineffective: ClassVar[frozenset[str]] = LearnedSettings.ineffective | {"structure_weight"}
 
-    decoder_widths: tuple[int, int, int] = (128, 64, 32)
-    decoder_depths: tuple[int, int, int] = (0, 1, 1)
-    max_side: int = 64
+    side: int = 64
+    """Pixels along each side of a picture, a multiple of 8."""
     levels: tuple[int, ...] = (7, 5, 5, 5, 5)
     """Levels of each number of a latent; their product is the codebook size."""
     max_length: int = 64
@@ -58,20 +55,17 @@ class SequenceSettings(ConvolutionalSettings):
     num_heads: int = 4
     """Heads of attention."""
     encoder_layers: int = 2
-    """Transformer blocks between the picture's features and the latents."""
+    """Transformer blocks between patches and latents."""
     decoder_layers: int = 3
-    """Transformer blocks between the codes and the features to paint."""
-    structure_weight: float = 0.3
+    """Transformer blocks between codes and patches."""
+    painter_widths: tuple[int, int] = (64, 32)
+    """Channels at 1/4 and 1/2 of the picture's side, where patches become pixels."""
+    structure_weight: float = 0.5
     """What a lack of structural similarity counts in training."""
 
     def __post_init__(self) -> None:
-        # Zero arguments would look for the class that `slots` has replaced.
-        super(SequenceSettings, self).__post_init__()
-        if self.max_side != self.default_side or self.default_side < 16:
-            raise ValueError(
-                "max_side and default_side must be one size of 16 or more, got "
-                f"{self.max_side} and {self.default_side}"
-            )
+        if self.side % PATCH or self.side < 2 * PATCH:
+            raise ValueError(f"side must be a multiple of 8 and 16 or more, got {self.side}")
         if not 1 <= self.default_length <= self.max_length:
             raise ValueError(
                 f"default_length must lie in 1..max_length, got {self.default_length} of "
@@ -87,81 +81,92 @@ class SequenceSettings(ConvolutionalSettings):
             raise ValueError(f"structure_weight must not be negative, got {self.structure_weight}")
 
     @property
-    def grid_side(self) -> int:
-        """Rows, and columns, of the features."""
-        return self.default_side // FACTOR
-
-
-def _waves(settings: SequenceSettings) -> Tensor:
-    """Return a wave for each position of the sequence, `[max_length, rows * columns]`."""
-    waves = cosine_waves(settings.grid_side, settings.grid_side)
-    return waves[torch.arange(settings.max_length) % len(waves)]
+    def num_patches(self) -> int:
+        return (self.side // PATCH) ** 2
 
 
 class SequenceEncoder(nn.Module):
-    """`[batch, 3, side, side]` in 0..1 to latents `[batch, max_length, dim]` and foresight.
-
-    Foresight is the SSIM that is expected of every length, `[batch, max_length]`, never falling.
-    """
+    """Corrects latents by what patches show, and foresees the SSIM of every length."""
 
     def __init__(self, settings: SequenceSettings, dim: int) -> None:
         super().__init__()
-        width, num_places = settings.width, settings.grid_side**2
-        self.convolutions = ConvolutionalEncoder(settings, width)
-        self.places = nn.Parameter(torch.randn(num_places, width) * 0.02)
+        width = settings.width
+        self.patches = nn.Conv2d(3, width, PATCH, stride=PATCH)
+        self.places = nn.Parameter(torch.randn(settings.num_patches, width) * 0.02)
+        self.sequence = nn.Linear(dim, width)
         self.positions = nn.Parameter(torch.randn(settings.max_length, width) * 0.02)
-        self.waves = nn.Parameter(_waves(settings))
         self.transformer = Transformer(width, settings.num_heads, settings.encoder_layers)
         self.norm = nn.LayerNorm(width)
-        self.latents = nn.Linear(width, dim)
-        # Latents that reach all levels from the start.
-        nn.init.normal_(self.latents.weight, std=1.5 / math.sqrt(width))
+        self.correction = nn.Linear(width, dim)
         self.foresight = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.Linear(width, settings.max_length)
         )
+        _start_small(self.correction)
 
-    def forward(self, images: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode; `context` `[batch, n, width]` is looked at as well."""
-        grid = rearrange(self.convolutions(images), "b d h w -> b (h w) d")
-        num_places = grid.shape[1]
-        sequence = self.waves @ grid + self.positions
-        parts = [grid + self.places, sequence, *([] if context is None else [context])]
+    def forward(
+        self, images: Tensor, latents: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return better latents, and the foresight `[batch, positions]`, which never falls.
+
+        Args:
+            images: `[batch, 3, side, side]` in 0..1.
+            latents: `[batch, positions, dim]`.
+            context: further features to look at, `[batch, n, width]`.
+        """
+        grid = rearrange(self.patches(images * 2 - 1), "b d h w -> b (h w) d") + self.places
+        sequence = self.sequence(latents) + self.positions
+        parts = [grid, sequence, *([] if context is None else [context])]
         features = self.norm(self.transformer(torch.cat(parts, dim=1)))
-        seen, sequence = features[:, :num_places], features[:, num_places:]
-        latents = self.latents(sequence[:, : len(self.positions)])
-        first, gains = self.foresight(seen.mean(dim=1)).split([1, len(self.positions) - 1], dim=1)
-        rising = torch.cat([first, functional.softplus(gains - 3)], dim=1).cumsum(dim=1)
-        return latents, torch.sigmoid(rising)
+        start, stop = grid.shape[1], grid.shape[1] + sequence.shape[1]
+        better = latents + self.correction(features[:, start:stop])
+        first, *gains = self.foresight(features[:, :start].mean(dim=1)).split(1, dim=1)
+        rising = [first, *(functional.softplus(gain - 3) for gain in gains)]
+        return better, torch.sigmoid(torch.cat(rising, dim=1).cumsum(dim=1))
 
 
 class SequenceDecoder(nn.Module):
-    """Vectors `[batch, length, dim]` of any length to images `[batch, 3, side, side]`, unclamped.
-
-    Without any vector it paints what it expects of a picture that nothing is known of.
-    """
+    """Paints from vectors of any number of positions, none included, over a small blurred base."""
 
     def __init__(self, settings: SequenceSettings, dim: int) -> None:
         super().__init__()
-        width, num_places = settings.width, settings.grid_side**2
-        self.vectors = nn.Linear(dim, width)
-        self.places = nn.Parameter(torch.randn(num_places, width) * 0.02)
+        width = settings.width
+        coarse, fine = settings.painter_widths
+        self.patches = nn.Conv2d(3, width, PATCH // 2, stride=PATCH // 2)
+        self.places = nn.Parameter(torch.randn(settings.num_patches, width) * 0.02)
+        self.sequence = nn.Linear(dim, width)
         self.positions = nn.Parameter(torch.randn(settings.max_length, width) * 0.02)
-        self.waves = nn.Parameter(_waves(settings).T.contiguous())
         self.transformer = Transformer(width, settings.num_heads, settings.decoder_layers)
         self.norm = nn.LayerNorm(width)
-        self.convolutions = ConvolutionalDecoder(settings, width)
-        self._side = settings.grid_side
+        self.up_coarse = nn.Conv2d(width, 4 * coarse, 1)
+        self.coarse = ResidualBlock(coarse)
+        self.up_fine = nn.Conv2d(coarse, 4 * fine, 1)
+        self.base = nn.Conv2d(3, fine, 3, padding=1)
+        self.fine = nn.Sequential(ResidualBlock(fine), ResidualBlock(fine))
+        self.pixels = nn.Conv2d(fine, 12, 3, padding=1)
+        self._rows = settings.side // PATCH
+        _start_small(self.pixels)
 
-    def forward(self, vectors: Tensor, context: Tensor | None = None) -> Tensor:
-        """Decode; `context` `[batch, n, width]` is looked at as well."""
-        length = vectors.shape[1]
-        sequence = self.vectors(vectors) + self.positions[:length]
-        grid = self.waves[:, :length] @ sequence + self.places
+    def forward(self, vectors: Tensor, base: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return images `[batch, 3, side, side]`, unclamped.
+
+        Args:
+            vectors: `[batch, length, dim]`.
+            base: what they are without this network, `[batch, 3, side / 2, side / 2]`.
+            context: further features to look at, `[batch, n, width]`.
+        """
+        base = base.contiguous(memory_format=torch.channels_last) * 2 - 1
+        grid = rearrange(self.patches(base), "b d h w -> b (h w) d") + self.places
+        sequence = self.sequence(vectors) + self.positions[: vectors.shape[1]]
         parts = [grid, sequence, *([] if context is None else [context])]
-        features = self.norm(self.transformer(torch.cat(parts, dim=1))[:, : len(self.places)])
-        features = rearrange(features, "b (h w) d -> b d h w", h=self._side)
-        out: Tensor = self.convolutions(features.contiguous(memory_format=torch.channels_last))
-        return out
+        features = self.norm(self.transformer(torch.cat(parts, dim=1))[:, : grid.shape[1]])
+        planes = rearrange(features, "b (h w) d -> b d h w", h=self._rows)
+        planes = planes.contiguous(memory_format=torch.channels_last)
+        planes = self.coarse(functional.pixel_shuffle(self.up_coarse(planes), 2))
+        planes = functional.pixel_shuffle(self.up_fine(functional.silu(planes)), 2)
+        planes = self.fine(planes + self.base(base))
+        detail = functional.pixel_shuffle(self.pixels(functional.silu(planes)), 2)
+        blurred = functional.interpolate(base, scale_factor=2, mode="bilinear")
+        return (blurred + detail) * 0.5 + 0.5
 
 
 class AbstractSequenceNetwork(AbstractAutoencoder):
@@ -176,19 +181,41 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
     def __init__(self, settings: SequenceSettings) -> None:
         super().__init__()
         self.quantizer = FiniteScalarQuantizer(settings.levels)
-        self.encoder = SequenceEncoder(settings, self.quantizer.dim)
-        self.decoder = SequenceDecoder(settings, self.quantizer.dim)
+        dim = self.quantizer.dim
+        self.principal = PrincipalComponents(
+            side=settings.side, num_positions=settings.max_length, dim=dim
+        )
+        self.encoder = SequenceEncoder(settings, dim)
+        self.decoder = SequenceDecoder(settings, dim)
         self._structure_weight = settings.structure_weight
 
+    def latents(self, images: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return latents `[batch, positions, dim]` of images, and the SSIM foreseen of each length.
+
+        Args:
+            images: `[batch, 3, side, side]` in 0..1.
+            context: what both halves look at besides, `[batch, n, width]`.
+        """
+        assert self.encoder is not None
+        latents: tuple[Tensor, Tensor] = self.encoder(
+            images, self.principal.analysed(images), context
+        )
+        return latents
+
+    def painted(self, vectors: Tensor, context: Tensor | None) -> Tensor:
+        """Return images of vectors `[batch, length, dim]` of any length, unclamped."""
+        assert self.decoder is not None
+        images: Tensor = self.decoder(vectors, self.principal.assembled(vectors), context)
+        return images
+
     def reconstructed(self, images: Tensor, context: Tensor | None) -> TrainingOutput:
-        """Reconstruct from whole sequences, or, in training, from each part of the batch's own cut.
+        """Reconstruct from whole sequences, or, in training, from a cut of each part of the batch.
 
         Args:
             images: `[batch, 3, side, side]`.
             context: what both halves look at besides, `[batch, n, width]`.
         """
-        assert self.encoder is not None and self.decoder is not None
-        latents, foresight = self.encoder(images, context)
+        latents, foresight = self.latents(images, context)
         quantized = self.quantizer(latents.to(torch.float32))
         longest = latents.shape[1]
         parts = torch.arange(len(images)).tensor_split(NUM_CUTS if self.training else 1)
@@ -197,7 +224,7 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
             length = _cut(number, longest) if self.training else longest
             if len(part):
                 beside = None if context is None else context[part]
-                painted.append(self.decoder(quantized.vectors[part, :length], beside))
+                painted.append(self.painted(quantized.vectors[part, :length], beside))
                 # No code at all is worth painting, but no length that anybody asks for.
                 foreseen.append(foresight[part, max(length, 1) - 1])
         reconstruction = torch.cat(painted)
@@ -219,3 +246,10 @@ def _cut(number: int, longest: int) -> int:
     share = (number + torch.rand(()).item()) / NUM_CUTS
     is_nothing = share < 1 / (16 * NUM_CUTS)
     return 0 if is_nothing else max(1, round(longest * share**2))
+
+
+def _start_small(layer: nn.Linear | nn.Conv2d) -> None:
+    """Let a correction begin as little more than none."""
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=0.002)
+    nn.init.zeros_(layer.bias)

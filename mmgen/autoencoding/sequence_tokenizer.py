@@ -15,7 +15,7 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractAutoencoder,
     AbstractLearnedTokenizer,
 )
-from mmgen.autoencoding.sequence_network import SequenceSettings
+from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.visual_tokenizer import (
     Codes,
@@ -41,7 +41,9 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
     ) -> None:
         super().__init__(settings, network, fingerprint)
         assert isinstance(settings, SequenceSettings)
+        assert isinstance(network, AbstractSequenceNetwork)
         self._sequence_settings = settings
+        self._sequence_network = network
         self._spec = self._described(settings)
 
     @property
@@ -69,16 +71,15 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         for image in images:
             self._check_picture(image)
         self._check_captions(captions, len(images))
-        encoder = self._encoder
         found: list[Codes] = []
-        parameter = next(encoder.parameters())
+        parameter = next(self._encoder.parameters())
         for start in range(0, len(images), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
             batch = torch.from_numpy(np.stack(images[part]))
             batch = rearrange(batch, "b h w c -> b c h w").to(parameter.device, parameter.dtype)
             with torch.inference_mode():
                 context = self._context(captions and captions[part], len(batch))
-                latents, foresight = encoder(
+                latents, foresight = self._sequence_network.latents(
                     batch.contiguous(memory_format=torch.channels_last), context
                 )
                 codes = self._network.quantizer(latents.float()).codes.cpu().numpy()
@@ -109,6 +110,19 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         self._check_captions(captions, len(codes))
         return self._painted([item.array for item in codes], captions)
 
+    def begin_training(self, pictures: Tensor) -> None:
+        network = self._sequence_network
+        network.principal.fit(pictures, network.quantizer)
+
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
+        """Return a picture of the codes that there are yet: of none, what is to be expected."""
+        self._check_layout(codes)
+        if len(codes.array):
+            self._check_array(codes, complete=False)
+        captions = None if caption is None else [caption]
+        self._check_captions(captions, 1)
+        return self._painted([codes.array], captions)[0]
+
     def code_vectors(self, codebook: int) -> npt.NDArray[np.float32]:
         if codebook != 0:
             raise ValueError(f"{self.name} has one codebook, numbered 0, got {codebook}")
@@ -126,7 +140,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         return VisualTokenizerSpec(
             codebook_sizes=self._network.quantizer.codebook_sizes,
             layouts=(default, *layouts),
-            pixels=FixedPixels(settings.default_side, settings.default_side),
+            pixels=FixedPixels(settings.side, settings.side),
             resize="pad",
             prefix_decodable=True,
             min_psnr=settings.min_psnr,
@@ -150,9 +164,8 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         self, arrays: Sequence[npt.NDArray[np.int64]], captions: Sequence[str] | None
     ) -> list[Picture]:
         """Return the picture of each prefix `[positions, 1]`, which may be empty."""
-        decoder = self._decoder
         found: dict[int, Picture] = {}
-        parameter = next(decoder.parameters())
+        parameter = next(self._decoder.parameters())
         lengths: dict[int, list[int]] = {}
         for index, array in enumerate(arrays):
             lengths.setdefault(len(array), []).append(index)
@@ -164,7 +177,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
                     given = None if captions is None else [captions[index] for index in part]
                     context = self._context(given, len(part))
                     vectors = self._network.quantizer.vectors(batch.to(parameter.device))
-                    pixels = decoder(vectors.to(parameter.dtype), context)
+                    pixels = self._sequence_network.painted(vectors.to(parameter.dtype), context)
                 pixels = rearrange(pixels.float().cpu().clamp(0, 1), "b c h w -> b h w c")
                 for index, array in zip(part, pixels.numpy(), strict=True):
                     found[index] = np.ascontiguousarray(array)
@@ -181,7 +194,7 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         return torch.tensor(self._sequence_settings.default_length if length is None else length)
 
     def _check_picture(self, image: Picture) -> None:
-        side = self._sequence_settings.default_side
+        side = self._sequence_settings.side
         if image.shape != (side, side, 3):
             raise ValueError(
                 f"{self.name} takes pictures of {side}x{side} pixels, got "
@@ -189,9 +202,12 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             )
 
     def _check_codes(self, codes: Codes) -> None:
+        self._check_layout(codes)
+        self._check_array(codes)
+
+    def _check_layout(self, codes: Codes) -> None:
         longest = self._sequence_settings.max_length
         if not isinstance(codes.layout, Ordered) or codes.layout.length > longest:
             raise ValueError(
                 f"{self.name} decodes Ordered layouts of 1 to {longest}, got {codes.layout}"
             )
-        self._check_array(codes)

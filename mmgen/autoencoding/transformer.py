@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Transformer", "TransformerBlock", "cosine_waves"]
+__all__ = ["Transformer", "TransformerBlock"]
 
 
 class TransformerBlock(nn.Module):
@@ -65,20 +64,3 @@ class Transformer(nn.Module):
         for block in self.blocks:
             features = block(features, is_present)
         return features
-
-
-def cosine_waves(rows: int, columns: int) -> Tensor:
-    """Return the waves of the cosine transform of a grid, slow ones first.
-
-    The result is an orthonormal matrix `[rows * columns, rows * columns]`: waves by positions in
-    raster order. Its transpose is its inverse.
-    """
-    bases = []
-    for side in (rows, columns):
-        places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
-        basis = torch.cos(math.pi * torch.arange(side, dtype=torch.float64)[:, None] * places)
-        bases.append(basis / basis.norm(dim=1, keepdim=True))
-    waves = torch.einsum("ur,vc->uvrc", *bases).flatten(2).flatten(0, 1)
-    speeds = [(u / rows) ** 2 + (v / columns) ** 2 for u in range(rows) for v in range(columns)]
-    order = sorted(range(len(speeds)), key=lambda index: speeds[index])
-    return waves[order].to(torch.float32)

@@ -53,6 +53,9 @@ class AbstractPictureTask(ABC):
     adversary: Adversary | None = None
     """What learns against the network, for a task that has one; its state is kept with the run."""
 
+    def begin(self, pictures: TrainingPictures, seed: int) -> None:  # noqa: B027
+        """Look at the pictures before the first step, for weights that start from data."""
+
     @abstractmethod
     def loss(self, batch: Batch, progress: float) -> Tensor:
         """Return what to lower, and note what `figures` tells.
@@ -111,6 +114,7 @@ def train_on_pictures(
         resize=task.resize,
         needs_captions=task.needs_captions,
     )
+    trainer.begin(pictures)
     with stop_signals() as stop:
         return trainer.run(pictures, stop, progress)
 
@@ -154,6 +158,17 @@ class _PictureTrainer:
             )
             self.step, self.elapsed = counters.step, counters.elapsed
         self._clock = time.monotonic() - self.elapsed
+
+    def begin(self, pictures: TrainingPictures) -> None:
+        """Let the task look at the pictures, unless the run goes on from a state."""
+        if self.step:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            self.task.begin(pictures, self.config.seed)
+        with torch.no_grad():
+            for name, value in self.network.named_parameters():
+                self.averaged[name].copy_(value)
 
     @property
     def share_done(self) -> float:

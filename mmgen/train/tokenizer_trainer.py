@@ -21,10 +21,13 @@ from mmgen.train.perceptual import load_features, perceptual_loss
 from mmgen.train.picture_trainer import AbstractPictureTask, train_on_pictures
 from mmgen.train.progress import AbstractProgress, SilentProgress
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from mmgen.train.training_pictures import Batch
+from mmgen.train.training_pictures import Batch, TrainingPictures
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
 
 __all__ = ["TokenizerTask", "pyramid_loss", "start_from", "train_tokenizer"]
+
+NUM_BEGINNING = 4096
+"""Pictures that a tokenizer may look at before its training begins."""
 
 
 def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3) -> Tensor:
@@ -137,6 +140,11 @@ class TokenizerTask(AbstractPictureTask):
         self._tokenizer = tokenizer
         self._seen = torch.zeros(sum(spec.codebook_sizes), dtype=torch.bool)
         self._psnr = 0.0
+
+    def begin(self, pictures: TrainingPictures, seed: int) -> None:
+        # What starts from another tokenizer's weights has seen pictures already.
+        if self._config.start_from is None:
+            self._tokenizer.begin_training(pictures.sample(NUM_BEGINNING, seed=seed))
 
     def loss(self, batch: Batch, progress: float) -> Tensor:
         config = self._config

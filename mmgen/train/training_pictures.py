@@ -96,6 +96,13 @@ class TrainingPictures:
             captions=tuple(captions),
         )
 
+    def sample(self, size: int, *, seed: int) -> Tensor:
+        """Return random pictures `[num, 3, height, width]` in 0..1, none twice, at most `size`."""
+        generator = torch.Generator().manual_seed(seed)
+        count = min(size, len(self.pixels))
+        chosen = torch.multinomial(self.shares, count, replacement=False, generator=generator)
+        return self.pixels[chosen].to(torch.float32) / 255
+
     def batch(
         self, size: int, *, max_shift: int, caption_dropout: float, generator: torch.Generator
     ) -> Batch:

@@ -153,9 +153,10 @@ class MergedTokenizer(AbstractWrapper):
         filled = [self._filled(item) for item in codes]
         return self._inner.decode(filled, seed=seed, steps=steps, captions=captions)
 
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         self._check(codes)
-        return self._inner.preview(Codes(self._expanded(codes), self._layout))
+        expanded = Codes(self._expanded(codes), self._layout)
+        return self._inner.preview(expanded, caption=caption)
 
     def code_vectors(self, codebook: int) -> npt.NDArray[np.float32]:
         """Return the mean of the vectors of what each code stands for, `[codes, dim]`."""

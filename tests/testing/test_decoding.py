@@ -91,24 +91,24 @@ class BadAtItsOwnPictures(PaletteTokenizer):
 
 
 class NoPreviewOfNothing(PaletteTokenizer):
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         rest = codes.layout.num_positions - len(codes.array)
         array = np.concatenate([codes.array, np.repeat(codes.array[-1:], rest, axis=0)])
         return self.decode([Codes(array, codes.layout)])[0]
 
 
 class PreviewIgnoresCodes(PaletteTokenizer):
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         return super().preview(Codes(codes.array[:0], codes.layout))
 
 
 class PreviewWaitsForTheEnd(PaletteTokenizer):
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         return super().preview(codes if codes.is_complete else Codes(codes.array[:0], codes.layout))
 
 
 class PreviewNeverSharpens(PaletteTokenizer):
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         return super().preview(codes) * np.float32(0.5)
 
 

@@ -75,7 +75,9 @@ class CaptionReader(nn.Module):
         longest = max(map(len, words), default=0)
         summaries = self.summaries.expand(len(captions), -1, -1)
         is_word = torch.tensor(
-            [[index < len(item) for index in range(longest)] for item in words], device=device
+            [[index < len(item) for index in range(longest)] for item in words],
+            dtype=torch.bool,
+            device=device,
         ).reshape(len(captions), longest)
         is_present = torch.cat([is_word.new_ones(len(captions), count), is_word], dim=1)
         said = summaries.new_zeros(len(captions), longest, summaries.shape[2])

@@ -90,8 +90,10 @@ class ScalesTokenizer(AbstractGridTokenizer):
         assert isinstance(quantizer, ScaleQuantizer)
         return quantizer.assembled(codes.squeeze(-1), rows, columns)
 
-    def preview(self, codes: Codes) -> Picture:
+    def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         """Return the picture of the scales so far; what is missing adds no detail."""
+        if caption is not None:
+            raise ValueError(f"{self.name} reads no captions")
         grid = self.grid_of(codes.layout)
         if len(codes.array):
             self._check_array(codes, complete=False)
