@@ -118,7 +118,11 @@ class ConvolutionalDecoder(nn.Module):
         self.pixels = nn.Conv2d(fine, 12, 3, padding=1)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        features = self.coarse(self.vectors(vectors))
+        return self.drawn(self.vectors(vectors))
+
+    def drawn(self, features: Tensor) -> Tensor:
+        """Return images of features `[batch, width, h, w]`, which `vectors` or others made."""
+        features = self.coarse(features)
         features = self.middle(functional.pixel_shuffle(self.up_middle(features), 2))
         features = self.fine(functional.pixel_shuffle(self.up_fine(features), 2))
         pixels = functional.pixel_shuffle(self.pixels(functional.silu(features)), 2)

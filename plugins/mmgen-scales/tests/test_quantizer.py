@@ -43,10 +43,10 @@ def test_codes_are_the_nearest_of_what_remains(quantizer: ScaleQuantizer) -> Non
         for index, side in enumerate((1, 2, 4)):
             step = 4 // side
             small = rearrange(rest, "b (h y) (w x) d -> b (h w) (y x) d", y=step, x=step).mean(2)
-            distances = (small.unsqueeze(2) - quantizer.codebook).square().sum(-1)
+            distances = (small.unsqueeze(2) - quantizer.codebook.vectors).square().sum(-1)
             codes = distances.argmin(-1)
             expected.append(codes)
-            grid = rearrange(quantizer.codebook[codes], "b (h w) d -> b d h w", h=side)
+            grid = rearrange(quantizer.codebook.vectors[codes], "b (h w) d -> b d h w", h=side)
             whole = torch.nn.functional.interpolate(grid, (4, 4), mode="bicubic")
             smooth = quantizer.smoothing[index].convolution
             assert isinstance(smooth, torch.nn.Conv2d)

@@ -15,16 +15,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen.autoencoding import AbstractQuantizer, Quantized
+from mmgen.autoencoding import AbstractQuantizer, Quantized, TrainedCodebook
 
 __all__ = ["ScaleQuantizer", "sizes_of"]
 
 COMMITMENT = 0.25
 """Weight of what draws latents to their codes, against what draws codes to latents."""
-REVIVAL = 0.1
-"""Weight of what draws codes without use towards latents."""
-PACE = 10.0
-"""How much further a step of the optimizer moves a code than another weight."""
 
 
 def sizes_of(shares: Sequence[Fraction], rows: int, columns: int) -> tuple[tuple[int, int], ...]:
@@ -61,7 +57,7 @@ class ScaleQuantizer(AbstractQuantizer):
         super().__init__()
         self.dim = dim
         self.codebook_sizes = (codebook_size,)
-        self.table = nn.Parameter(torch.randn(codebook_size, dim) / (2 * PACE))
+        self.codebook = TrainedCodebook(codebook_size, dim, deviation=0.5)
         self.smoothing = nn.ModuleList(Smoothing(dim) for _ in shares)
         self._shares = tuple(shares)
         self._prefix_share = prefix_share
@@ -77,10 +73,10 @@ class ScaleQuantizer(AbstractQuantizer):
         for index, size in enumerate(sizes_of(self._shares, rows, columns)):
             rest = functional.adaptive_avg_pool2d((target - total).detach(), size)
             rest = rearrange(rest, "b d h w -> b (h w) d")
-            named = self._nearest(rest)
+            named = self.codebook.nearest(rest)
             codes.append(named)
             seen.append(rest)
-            total = total + self._spread(index, self._named(named), size, (rows, columns))
+            total = total + self._spread(index, self.codebook.lookup(named), size, (rows, columns))
             sums.append(total)
         return Quantized(
             vectors=rearrange(self._straight_through(target, sums), "b d h w -> b h w d"),
@@ -88,17 +84,12 @@ class ScaleQuantizer(AbstractQuantizer):
             losses=self._losses(target, sums, codes, seen) if self.training else {},
         )
 
-    @property
-    def codebook(self) -> Tensor:
-        """What the codes name, `[codebook_size, dim]`."""
-        return self.table * PACE
-
     def vectors(self, codes: Tensor) -> Tensor:
         """Return what codes `[..., 1]` name in the codebook, `[..., dim]`, whatever their scale."""
-        return self._named(codes.squeeze(-1))
+        return self.codebook.lookup(codes.squeeze(-1))
 
     def code_vectors(self, codebook: int) -> Tensor:
-        return self.codebook
+        return self.codebook.vectors
 
     def assembled(self, codes: Tensor, rows: int, columns: int) -> Tensor:
         """Return the sum `[batch, rows, columns, dim]` of the first codes `[batch, positions]`.
@@ -110,15 +101,12 @@ class ScaleQuantizer(AbstractQuantizer):
         for index, size in enumerate(sizes_of(self._shares, rows, columns)):
             stop = start + size[0] * size[1]
             if start < codes.shape[1]:
-                vectors = self._named(codes[:, start:stop])
+                vectors = self.codebook.lookup(codes[:, start:stop])
                 missing = stop - start - vectors.shape[1]
                 vectors = functional.pad(vectors, (0, 0, 0, missing))
                 total = total + self._spread(index, vectors, size, (rows, columns))
             start = stop
         return rearrange(total, "b d h w -> b h w d")
-
-    def _named(self, codes: Tensor) -> Tensor:
-        return functional.embedding(codes, self.codebook)
 
     def _spread(
         self, index: int, vectors: Tensor, size: tuple[int, int], whole: tuple[int, int]
@@ -129,11 +117,6 @@ class ScaleQuantizer(AbstractQuantizer):
             grid = functional.interpolate(grid, whole, mode="bicubic")
         spread: Tensor = self.smoothing[index](grid)
         return spread
-
-    def _nearest(self, vectors: Tensor) -> Tensor:
-        """Return the codes `[...]` whose vectors are nearest to `[..., dim]`."""
-        with torch.no_grad():
-            return (vectors @ self.codebook.T - self.codebook.square().sum(dim=1) / 2).argmax(-1)
 
     def _straight_through(self, target: Tensor, sums: Sequence[Tensor]) -> Tensor:
         """Return the last sums, with gradients to the latents; some stop at an earlier scale."""
@@ -157,19 +140,8 @@ class ScaleQuantizer(AbstractQuantizer):
         return {
             "codebook": torch.stack(errors).mean(),
             "commitment": torch.stack(commitments).mean() * COMMITMENT,
-            "revival": self._revival(torch.cat(list(codes), 1), torch.cat(list(seen), 1)),
+            "revival": self.codebook.revival(
+                rearrange(torch.cat(list(seen), 1), "b p d -> (b p) d"),
+                torch.cat(list(codes), 1).flatten(),
+            ),
         }
-
-    def _revival(self, codes: Tensor, seen: Tensor) -> Tensor:
-        """Return how far codes without use in this batch are from the latents nearest to them.
-
-        It draws them where latents are, and keeps no count of use that a resumed run would miss.
-        """
-        vectors = rearrange(seen, "b p d -> (b p) d")
-        idle = torch.ones(len(self.codebook), dtype=torch.bool, device=codes.device)
-        idle[codes.flatten()] = False
-        unused = self.codebook[idle]
-        with torch.no_grad():
-            nearest = (unused @ vectors.T - vectors.square().sum(dim=1) / 2).argmax(-1)
-        distances = (unused - vectors[nearest]).square()
-        return distances.sum() / len(self.codebook) * REVIVAL

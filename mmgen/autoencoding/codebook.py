@@ -1,0 +1,59 @@
+"""A codebook that the optimizer moves, as it does every other weight.
+
+There are no running counts, so that averaged weights, exact resumption and processes side by side
+need nothing of it. Codes without use in a batch are drawn towards the latents nearest to them (the
+idea of Zheng and Vedaldi, "Online Clustered Codebook", 2023), which keeps nearly all of them alive.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["TrainedCodebook"]
+
+PACE = 10.0
+"""How much further a step of the optimizer moves a code than another weight."""
+REVIVAL = 0.1
+"""Weight of what draws codes without use towards latents."""
+
+
+class TrainedCodebook(nn.Module):
+    """Code vectors `[size, dim]`; a latent's code is the one with the least distance."""
+
+    def __init__(self, size: int, dim: int, *, deviation: float) -> None:
+        """Draw vectors whose numbers have the deviation that is expected of latents."""
+        super().__init__()
+        # Adam takes steps of one length whatever the gradient; this makes them longer.
+        self.table = nn.Parameter(torch.randn(size, dim) * (deviation / PACE))
+
+    @property
+    def vectors(self) -> Tensor:
+        """What the codes name, `[size, dim]`."""
+        return self.table * PACE
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the vectors of codes `[...]`, `[..., dim]`."""
+        return functional.embedding(codes, self.vectors)
+
+    @torch.no_grad()
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Return the codes `[...]` of latents `[..., dim]`."""
+        vectors = self.vectors
+        return (latents @ vectors.T - vectors.square().sum(dim=1) / 2).argmax(-1)
+
+    def revival(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """Return the weighted distance of codes without use from the latents nearest to them.
+
+        Args:
+            latents: all of a batch, `[num, dim]`.
+            codes: what they were named, `[num]`.
+        """
+        idle = torch.ones(len(self.table), dtype=torch.bool, device=codes.device)
+        idle[codes] = False
+        unused = self.vectors[idle]
+        with torch.no_grad():
+            scores = unused @ latents.T - latents.square().sum(dim=1) / 2
+            nearest = latents[scores.argmax(-1)]
+        return (unused - nearest).square().sum() * (REVIVAL / len(self.table))
