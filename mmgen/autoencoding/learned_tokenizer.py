@@ -82,9 +82,12 @@ class AbstractLearnedTokenizer(AbstractVisualTokenizer):
             if not (directory / file).is_file():
                 raise PluginError(f"no {cls.name} tokenizer in {directory}: {file} is missing")
         origin = directory / SETTINGS_FILE
-        settings = cls.settings_type.of(
-            json.loads(origin.read_text(encoding="utf-8")), f"the settings in {origin}"
-        )
+        values = json.loads(origin.read_text(encoding="utf-8"))
+        # Folders written before they said their plugin are read as they are.
+        plugin = values.pop("plugin", cls.name)
+        if plugin != cls.name:
+            raise PluginError(f"{directory} holds a tokenizer of {plugin!r}, expected {cls.name!r}")
+        settings = cls.settings_type.of(values, f"the settings in {origin}")
         state = {key: tensor.float() for key, tensor in load_file(directory / WEIGHTS_FILE).items()}
         fingerprint = fingerprint_of(settings, state)
         network = cls.build(settings)
@@ -110,7 +113,9 @@ class AbstractLearnedTokenizer(AbstractVisualTokenizer):
         temporary = path / (WEIGHTS_FILE + ".part")
         save_file(self._state(), temporary)
         temporary.replace(path / WEIGHTS_FILE)
-        (path / SETTINGS_FILE).write_text(self._settings.to_json(), encoding="utf-8")
+        stated = {"plugin": self.name, **json.loads(self._settings.to_json())}
+        text = json.dumps(stated, indent=1) + "\n"
+        (path / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def untrained(cls, settings: Mapping[str, object], *, seed: int) -> Self:
