@@ -11,7 +11,7 @@ from pathlib import Path
 from mmgen.checkpoint import GenerationDefaults, SamplingDefaults
 from mmgen.data.prepare import PrepareConfig
 from mmgen.model import DecoderConfig
-from mmgen.plugins import load_visual_tokenizer
+from mmgen.plugins import load_visual_tokenizer, located_visual_tokenizer
 from mmgen.train.config import (
     DataConfig,
     ExportConfig,
@@ -22,7 +22,12 @@ from mmgen.train.config import (
 )
 from mmgen.train.sources import ShapesConfig
 from mmgen.train.stage import Pipeline
-from mmgen.train.stages import PrepareJob, PrepareStage, TextTokenizerStage
+from mmgen.train.stages import (
+    PrepareJob,
+    PrepareStage,
+    TextTokenizerStage,
+    chosen_layouts,
+)
 from mmgen.visual_tokenizer import Layout, VisualTokenizerSpec
 from mmgen.vocabulary import Vocabulary
 
@@ -53,9 +58,12 @@ def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> D
 
     Args:
         output: directory of everything that the run writes.
-        tokenizer: visual tokenizer, which needs no training; its smallest pictures are learned.
+        tokenizer: visual tokenizer by name or folder, which needs no training; its smallest
+            pictures are learned.
     """
-    spec = load_visual_tokenizer(tokenizer).spec
+    name, path = located_visual_tokenizer(tokenizer)
+    loaded = load_visual_tokenizer(name, path)
+    spec = loaded.spec
     size, layout = _smallest(spec)
     side = max(size)
     shapes = ShapesConfig(seed=0, count=256, picture_size=side)
@@ -66,9 +74,11 @@ def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> D
         num_draw=2, num_describe=1, context_length=context_length, rows_per_shard=256
     )
     text, shards = output / "text", output / "shards"
-    tokenizers = (TokenizerSource(name=tokenizer, sizes=(size,)),)
+    tokenizers = (TokenizerSource(name=name, path=path, sizes=(size,)),)
     vocabulary = Vocabulary.build(num_text_ids=_NUM_TEXT_IDS, text_fingerprint="").extend(
-        tokenizer, codebook_sizes=spec.codebook_sizes, layouts=(layout,)
+        name,
+        codebook_sizes=spec.codebook_sizes,
+        layouts=chosen_layouts(loaded, tokenizers[0]),
     )
     return Debug(
         text_tokenizer=TextTokenizerStage(num_ids=_NUM_TEXT_IDS, sources=(shapes,), output=text),
@@ -104,7 +114,7 @@ def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> D
                 visual_tokenizers=tokenizers,
                 dtype="float32",
                 generation=GenerationDefaults(
-                    tokenizer=tokenizer,
+                    tokenizer=name,
                     text=SamplingDefaults(temperature=0.7, top_p=0.9),
                     guidance_scale=2.0,
                 ),
