@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mmgen.errors import SettingsError
 
@@ -127,9 +128,9 @@ class VllmEngineConfig:
                 found[name] = json.loads(text)
             except ValueError:
                 found[name] = text
-        own = {item.name: item for item in fields(cls) if item.name != "options"}
+        own = {name: hint for name, hint in get_type_hints(cls).items() if name != "options"}
         for name in own.keys() & found.keys():
-            kinds = _KINDS[str(own[name].type)]
+            kinds = _kinds(own[name])
             if type(found[name]) not in kinds:
                 wanted = " or ".join(kind.__name__ for kind in kinds)
                 raise SettingsError(f"{name} must be {wanted}, got {found[name]!r}")
@@ -138,15 +139,12 @@ class VllmEngineConfig:
         return cls(**settings, **chosen, options=options)
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "int | None": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    'Literal["float32", "bfloat16"] | None': (str,),
-    'Literal["on", "off"] | None': (str,),
-}
-"""What values the settings take, by their types."""
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Return which types of value a setting takes, by its annotation."""
+    (hint,) = [part for part in get_args(hint) if part is not NoneType][:1] or [hint]
+    if get_origin(hint) is Literal:
+        return (str,)
+    return (int, float) if hint is float else (hint,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

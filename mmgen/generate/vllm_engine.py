@@ -9,7 +9,7 @@ to the ids they share, and handed over again with these as part of the prompt.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
@@ -121,7 +121,7 @@ class VllmEngine(AbstractEngine):
         self._parting: dict[int, _Flight] = {}
         self._num_submitted = 0
         self._is_closed = False
-        self._stats = VllmStats()
+        self._counts: Counter[str] = Counter()
 
     @property
     def context_length(self) -> int:
@@ -149,7 +149,8 @@ class VllmEngine(AbstractEngine):
     @property
     def stats(self) -> VllmStats:
         """Counts since the start, or since `reset_stats`."""
-        return replace(self._stats, num_waiting=len(self._waiting), num_running=len(self._flights))
+        now = {"num_waiting": len(self._waiting), "num_running": len(self._flights)}
+        return VllmStats(**now, **self._counts)
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -157,7 +158,7 @@ class VllmEngine(AbstractEngine):
 
     def reset_stats(self) -> None:
         """Count from zero again."""
-        self._stats = VllmStats()
+        self._counts = Counter()
 
     def submit(self, request: SpanRequest) -> int:
         check_request(request, self._vocab_size, self.context_length)
@@ -348,5 +349,4 @@ class VllmEngine(AbstractEngine):
         self._admission.release(flight.index)
 
     def _count(self, **added: int) -> None:
-        sums = {name: getattr(self._stats, name) + number for name, number in added.items()}
-        self._stats = replace(self._stats, **sums)
+        self._counts.update(added)

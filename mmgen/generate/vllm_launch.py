@@ -112,7 +112,14 @@ def _told_in_one_line() -> Iterator[None]:
         yield
     except SettingsError:
         raise
-    except (OSError, RuntimeError, SubprocessError, TypeError, ValueError) as error:
+    except (
+        AssertionError,
+        OSError,
+        RuntimeError,
+        SubprocessError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise EngineError(f"vLLM does not start: {reason}") from error
 

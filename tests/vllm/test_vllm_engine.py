@@ -128,61 +128,54 @@ def mixture(session: Session, guided: list[SpanRequest]) -> list[SpanRequest]:
     return requests
 
 
+@pytest.fixture(scope="module")
+def mixed_ids(session: Session, mixture: list[SpanRequest]) -> list[list[int]]:
+    """What the torch engine makes of the mixture."""
+    return collect(session.engine, mixture)
+
+
+def test_the_torch_engine_draws_what_the_plain_loop_does(
+    session: Session, guided: list[SpanRequest], plain: list[list[int]]
+) -> None:
+    assert collect(session.engine, guided) == plain
+    assert len({tuple(ids) for ids in plain}) == len(plain) == 16
+
+
 @pytest.mark.parametrize("num_pairs", [1, 4, 12])
-def test_greedy_guided_ids_are_those_of_torch_and_of_a_plain_loop(
-    engine: VllmEngine,
-    session: Session,
-    guided: list[SpanRequest],
-    plain: list[list[int]],
-    num_pairs: int,
+def test_greedy_guided_ids_are_those_of_a_plain_loop(
+    engine: VllmEngine, guided: list[SpanRequest], plain: list[list[int]], num_pairs: int
 ) -> None:
     # One after the other, the beginnings suffice.
     num_ids = 12 if num_pairs == 1 else guided[0].max_ids
     requests = [replace(request, max_ids=num_ids) for request in guided]
-    expected = collect(session.engine, requests)
-    assert expected == [ids[:num_ids] for ids in plain]
-    assert len({tuple(ids) for ids in plain}) == len(plain)
     for first in range(0, len(requests), num_pairs):
-        part = slice(first, first + num_pairs)
-        assert collect(engine, requests[part]) == expected[part]
+        drawn = collect(engine, requests[first : first + num_pairs])
+        assert drawn == [ids[:num_ids] for ids in plain[first : first + num_pairs]]
 
 
 def test_a_mixture_draws_what_torch_draws(
-    engine: VllmEngine, session: Session, mixture: list[SpanRequest], guided: list[SpanRequest]
+    engine: VllmEngine,
+    mixture: list[SpanRequest],
+    mixed_ids: list[list[int]],
+    guided: list[SpanRequest],
 ) -> None:
     assert len(mixture) > len(guided) + 10
-    assert collect(engine, mixture) == collect(session.engine, mixture)
-
-
-def test_the_configurations_do_what_they_are_for(
-    checkpoint: Checkpoint, session: Session, mixture: list[SpanRequest]
-) -> None:
-    longest = max(len(request.prompt_ids) for request in mixture if request.is_guided)
-    for name in ("chunked", "chunked, no prefix cache"):
-        engine = VllmEngine(checkpoint, CONFIGS[name])
-        assert engine.capacity.chunk_tokens < longest
-        collect(engine, mixture)
-        if not CONFIGS[name].prefix_caching:
-            assert engine.stats.num_restarts == 0
-            assert engine.stats.num_cached_tokens == 0
-        engine.close()
-    for name in ("preempted", "preempted, no prefix cache"):
-        engine = VllmEngine(checkpoint, CONFIGS[name])
-        collect(engine, mixture)
-        assert engine.stats.num_restarts > 0
-        engine.close()
-
-
-def test_a_roomy_engine_never_restarts_a_pair(
-    roomy: VllmEngine, mixture: list[SpanRequest]
-) -> None:
-    roomy.reset_stats()
-    collect(roomy, mixture)
-    stats = roomy.stats
-    assert stats.num_restarts == stats.num_failed == 0
+    engine.reset_stats()
+    assert collect(engine, mixture) == mixed_ids
+    stats = engine.stats
     assert stats.num_requests == len(mixture)
     assert stats.num_pairs == sum(request.is_guided for request in mixture)
-    assert stats.num_running == stats.num_waiting == 0
+    assert stats.num_running == stats.num_waiting == stats.num_failed == 0
+    # Each configuration does what it is for.
+    (name,) = [name for name, config in CONFIGS.items() if config == engine.config]
+    longest = max(len(request.prompt_ids) for request in mixture if request.is_guided)
+    assert (engine.capacity.chunk_tokens < longest) == ("chunked" in name)
+    if "preempted" in name:
+        assert stats.num_restarts > 0
+    elif name != "chunked":
+        assert stats.num_restarts == 0
+    if not engine.config.prefix_caching:
+        assert stats.num_cached_tokens == 0
 
 
 def test_the_same_seed_gives_the_same_ids_in_any_company(

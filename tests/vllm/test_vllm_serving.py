@@ -30,7 +30,6 @@ def server(checkpoint: Checkpoint) -> Iterator[RunningServer]:
     server = RunningServer(Session(checkpoint, engine), ServerConfig(model_name="tiny"))
     yield server
     server.close()
-    engine.close()
 
 
 @pytest.fixture

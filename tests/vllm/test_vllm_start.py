@@ -39,8 +39,7 @@ PROMPTS = [f"a {colour} {thing}" for colour in COLOURS for thing in THINGS]
 def mini() -> Iterator[Session]:
     session = open_vllm_session("mini", VllmEngineConfig(compilation="off"))
     yield session
-    assert isinstance(session.engine, VllmEngine)
-    session.engine.close()
+    session.close()
 
 
 def drawn(session: Session, requests: list[DrawRequest]) -> list[list[int]]:
@@ -64,6 +63,17 @@ def test_the_shipped_model_draws_sixteen_pictures_as_torch_does(mini: Session) -
         assert drawn(mini, requests[3:4]) == expected[3:4]
 
 
+def test_a_turn_says_what_was_applied(mini: Session) -> None:
+    request = DrawRequest(prompt=PROMPTS[0] + " beside another" * 9, seed=5)
+    for _ in range(2):
+        events = list(mini.run([request]))
+    image = next(event for event in events if isinstance(event, ImageFinished))
+    turn = next(event for event in events if isinstance(event, TurnFinished))
+    assert (image.guidance_scale, image.seed, image.num_restarts) == (3.0, 5, 0)
+    cached = turn.usage.cached_ids
+    assert cached is not None and 0 < cached < turn.usage.prompt_ids
+
+
 def test_threads_share_a_service_on_vllm(mini: Session, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
@@ -77,20 +87,10 @@ def test_threads_share_a_service_on_vllm(mini: Session, tmp_path: Path) -> None:
         events = session.events(request) if isinstance(session, Service) else session.run([request])
         return next(repr(event.turn) for event in events if isinstance(event, TurnFinished))
 
+    # The service closes the session, so this is the last test that has it.
     with Service(mini) as service, ThreadPoolExecutor(5) as threads:
         found = list(threads.map(lambda request: result(service, request), requests))
     assert found == [result(torch_session, request) for request in requests]
-
-
-def test_a_turn_says_what_was_applied(mini: Session) -> None:
-    request = DrawRequest(prompt=PROMPTS[0] + " beside another" * 9, seed=5)
-    for _ in range(2):
-        events = list(mini.run([request]))
-    image = next(event for event in events if isinstance(event, ImageFinished))
-    turn = next(event for event in events if isinstance(event, TurnFinished))
-    assert (image.guidance_scale, image.seed, image.num_restarts) == (3.0, 5, 0)
-    cached = turn.usage.cached_ids
-    assert cached is not None and 0 < cached < turn.usage.prompt_ids
 
 
 def test_an_engine_with_other_weights_refuses_to_serve(
