@@ -156,10 +156,11 @@ def encode_picture(
     return buffer.getvalue()
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(source: Path | bytes) -> dict[str, str]:
     """Return the text metadata of a picture that `encode_picture` made; others may have none."""
-    data = _read(path)
-    with _pillow_errors(str(path)), Image.open(io.BytesIO(data)) as picture:
+    name = str(source) if isinstance(source, Path) else f"the picture ({len(source)} bytes)"
+    data = _read(source) if isinstance(source, Path) else source
+    with _pillow_errors(name), Image.open(io.BytesIO(data)) as picture:
         if isinstance(picture, PngImageFile):
             return dict(picture.text)
         comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)

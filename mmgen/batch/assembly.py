@@ -96,11 +96,20 @@ class Job:
     """Raises what is wrong with a row."""
     task: AbstractTask
     backend: AbstractBackend
-    checkpoint: Checkpoint
-    codec: DocumentCodec
     config: BatchConfig
+    checkpoint: Checkpoint | None = None
+    """The model, where it is in this process; None where a server answers."""
+    codec: DocumentCodec | None = None
+    """Of the model."""
     crew: AbstractCrew | None = None
     """Who answers in place of the backend, which then says only what it is."""
+
+    def __post_init__(self) -> None:
+        if "codes" in self.config.forms and (self.checkpoint is None or self.codec is None):
+            raise SettingsError(
+                "training shards (codes) are made of the model's own ids, which no server gives; "
+                "choose other outputs, or run the model here"
+            )
 
     @property
     def rows(self) -> range:
@@ -125,7 +134,10 @@ class Job:
             task=self.task.name,
             source=self.survey.content(),
             settings=settings,
-            model={**model_content(self.checkpoint), **self.backend.description},
+            model={
+                **({} if self.checkpoint is None else model_content(self.checkpoint)),
+                **self.backend.description,
+            },
             part=f"{config.part.index}/{config.part.count}",
         )
 
@@ -168,7 +180,7 @@ def run_job(
             rows,
             config.rows_per_shard,
             job.task,
-            vocabulary=job.checkpoint.vocabulary.fingerprint,
+            vocabulary=None if job.checkpoint is None else job.checkpoint.vocabulary.fingerprint,
             config=job.identity.content(),
             sidecars=config.sidecars,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from mmgen.generate.requests import TurnRequest
 from mmgen.generate.session import Session
 from mmgen.generate.turn import TurnInProgress
 
-__all__ = ["AbstractBackend", "Outcome", "Prepared", "SessionBackend"]
+__all__ = ["AbstractBackend", "NoEngine", "Outcome", "Prepared", "SessionBackend"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +79,49 @@ class AbstractBackend(ABC):
     @abstractmethod
     def num_ids(self) -> int:
         """Token ids taken and given so far."""
+
+
+class NoEngine(AbstractBackend):
+    """For tasks that ask no engine: their rows are answered where `finish` waits."""
+
+    def __init__(
+        self,
+        description: Mapping[str, Any] | None = None,
+        count_ids: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Take what is known of who answers instead.
+
+        Args:
+            description: what of it may decide results.
+            count_ids: gives the token ids that it has taken and given so far.
+        """
+        self._description = dict(description or {})
+        self._count_ids = count_ids
+
+    @property
+    def capacity(self) -> int:
+        return 0
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return self._description
+
+    @property
+    def num_unfinished(self) -> int:
+        return 0
+
+    @property
+    def num_ids(self) -> int:
+        return self._count_ids()
+
+    def prepare(self, key: int, request: TurnRequest) -> Prepared:
+        raise AssertionError("nothing is asked of an engine here")
+
+    def start(self, prepared: Prepared) -> None:
+        raise AssertionError("nothing is asked of an engine here")
+
+    def step(self) -> list[Outcome]:
+        return []
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.batch.assembly import Progress, Summary
-from mmgen.batch.backend import AbstractBackend, Outcome, Prepared
+from mmgen.batch.backend import NoEngine
 from mmgen.batch.committer import Committer
 from mmgen.batch.job import Identity, JobDirectory
 from mmgen.batch.log import Record, ResultsLog
@@ -25,7 +25,6 @@ from mmgen.batch.survey import Survey
 from mmgen.batch.tasks.post import PostTask
 from mmgen.batch.writers import AbstractWriter
 from mmgen.batch.writers.jsonl import JsonLinesWriter
-from mmgen.generate.requests import TurnRequest
 
 __all__ = ["OpenAiJob", "run_openai_job"]
 
@@ -100,7 +99,7 @@ def run_openai_job(
             runner = Runner(
                 _open_rows(job.reader, log),
                 task,
-                _NoBackend(),
+                NoEngine(),
                 Committer(log, layout, outputs, on_commit=tell),
                 write=write,
                 config=job.config,
@@ -132,28 +131,3 @@ def _open_rows(reader: AbstractReader, log: ResultsLog) -> Iterator[InputRow]:
     for row in reader.rows():
         if row.index not in log:
             yield row
-
-
-class _NoBackend(AbstractBackend):
-    """For tasks that ask no engine."""
-
-    @property
-    def capacity(self) -> int:
-        return 0
-
-    @property
-    def num_unfinished(self) -> int:
-        return 0
-
-    @property
-    def num_ids(self) -> int:
-        return 0
-
-    def prepare(self, key: int, request: TurnRequest) -> Prepared:
-        raise AssertionError("nothing is asked of an engine here")
-
-    def start(self, prepared: Prepared) -> None:
-        raise AssertionError("nothing is asked of an engine here")
-
-    def step(self) -> list[Outcome]:
-        return []

@@ -1,4 +1,4 @@
-"""Where the bodies of OpenAI batch files are sent: an application in this process, or an address.
+"""Where bodies in OpenAI's shapes are sent: an application in this process, or an address.
 
 Both take a path and a body and give a status and a body. A body is passed on as it is.
 """
@@ -6,6 +6,7 @@ Both take a path and a body and give a status and a body. A body is passed on as
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import threading
 import urllib.error
@@ -165,6 +166,11 @@ class EndpointPoster(AbstractPoster):
             raise SettingsError(
                 f"an endpoint is an address such as http://127.0.0.1:8000, got {address!r}"
             )
+        if "@" in parts.netloc:
+            raise SettingsError(
+                "an endpoint's address has no user and no password, which would be written down "
+                "with the job; give a key with --api-key"
+            )
         self._address = address.rstrip("/").removesuffix("/v1")
         self._api_key = api_key
         self._timeout = timeout
@@ -173,20 +179,30 @@ class EndpointPoster(AbstractPoster):
     def name(self) -> str:
         return self._address
 
+    def get(self, path: str) -> Reply:
+        """Ask for what the server tells at a path.
+
+        Raises:
+            TransientError: the same may succeed later.
+            EngineError: there is no reply that can be read.
+        """
+        return self._send(path, None, {})
+
     def post(self, path: str, body: Any) -> Reply:
-        headers = {"content-type": "application/json"}
+        return self._send(path, json.dumps(body).encode(), {"content-type": "application/json"})
+
+    def _send(self, path: str, data: bytes | None, headers: Mapping[str, str]) -> Reply:
+        sent = dict(headers)
         if self._api_key is not None:
-            headers["authorization"] = f"Bearer {self._api_key}"
-        request = urllib.request.Request(
-            self._address + path, data=json.dumps(body).encode(), headers=headers, method="POST"
-        )
+            sent["authorization"] = f"Bearer {self._api_key}"
+        request = urllib.request.Request(self._address + path, data=data, headers=sent)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:
                 return _reply(response.status, response.read(), path)
         except urllib.error.HTTPError as error:
             with error:
                 return _reply(error.code, error.read(), path)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException, urllib.error.URLError) as error:
             reason = getattr(error, "reason", error)
             raise TransientError(f"{self._address} does not answer: {reason}") from error
 

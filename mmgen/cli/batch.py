@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -19,12 +19,10 @@ from mmgen.cli.batch_controls import (
     filtering,
     generate_options,
 )
+from mmgen.cli.batch_endpoint import check_endpoint_options, endpoint_options
 from mmgen.cli.batch_openai import run_file
 from mmgen.cli.engines import engine_option
 from mmgen.errors import SettingsError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["batch"]
 
@@ -61,7 +59,12 @@ def _job_options(command: Command) -> Command:
         click.option("--temperature", type=float, help="Spread of the choice; 0 for none."),
         click.option("--top-k", type=int, help="Choose among the K best only."),
         click.option("--top-p", type=float, help="Choose among the best of this probability."),
-        click.option("--model", metavar="NAME|DIR", help="Model to use.  [default: mini]"),
+        click.option(
+            "--model",
+            metavar="NAME|DIR",
+            help="Model to use, or one of the server's.  [default: mini, or the server's only one]",
+        ),
+        endpoint_options,
         click.option("--tokenizer", metavar="NAME", help="Visual tokenizer of the model to use."),
         click.option(
             "--rows-per-shard",
@@ -94,7 +97,11 @@ def _job_options(command: Command) -> Command:
         ),
         click.option("--engine-rows", type=int, help="Rows of the engine.  [default: by memory]"),
         click.option(
-            "--workers", type=int, default=2, show_default=True, help="Threads for files."
+            "--workers",
+            type=int,
+            default=2,
+            show_default=True,
+            help="Threads for files, beside the engine.",
         ),
         click.option(
             "--attempts",
@@ -164,6 +171,7 @@ def generate(
     seed, size, guidance, negative, n, temperature, top_k, top_p and tokenizer.
     """
     from mmgen.batch.readers import FieldNames
+    from mmgen.batch.tasks.endpoint_generate import EndpointGenerateTask, check_served_drawings
     from mmgen.batch.tasks.generate import GenerateSettings, GenerateTask
     from mmgen.batch.tasks.sampling import SamplingSettings
     from mmgen.cli.batch_run import Command, run
@@ -184,6 +192,8 @@ def generate(
         picture_format=picture_format,  # type: ignore[arg-type]
         quality=quality,
     )
+    if check_endpoint_options(ctx, forms):
+        check_served_drawings(settings)
     command = Command(
         source=source,
         names=FieldNames(id=job["id_field"], prompt=prompt_field),
@@ -194,6 +204,7 @@ def generate(
         make_task=lambda session, model: GenerateTask(
             settings, session.checkpoint, model=model, scorer=scorer_of(session)
         ),
+        make_endpoint_task=lambda endpoint: EndpointGenerateTask(settings, endpoint),
         adapt=expanding(job),
         forms=forms or ("files",),
         options=job,
@@ -248,6 +259,7 @@ def caption(
     """
     from mmgen.batch.readers import FieldNames
     from mmgen.batch.tasks.caption import CaptionSettings, CaptionTask
+    from mmgen.batch.tasks.endpoint_caption import EndpointCaptionTask, check_served_captions
     from mmgen.batch.tasks.sampling import SamplingSettings
     from mmgen.batch.writers import SidecarRules
     from mmgen.cli.batch_run import Command, run
@@ -265,6 +277,9 @@ def caption(
         ),
         controls=caption_controls(job),
     )
+    if check_endpoint_options(ctx, forms):
+        check_served_captions(settings)
+    keep_pictures = bool({"parquet", "webdataset"} & set(forms))
     command = Command(
         source=source,
         names=FieldNames(id=job["id_field"], prompt=prompt_field, picture=image_field),
@@ -276,8 +291,11 @@ def caption(
             settings,
             session.checkpoint,
             session.codec,
-            keep_pictures=bool({"parquet", "webdataset"} & set(forms)),
+            keep_pictures=keep_pictures,
             scorer=scorer_of(session),
+        ),
+        make_endpoint_task=lambda endpoint: EndpointCaptionTask(
+            settings, endpoint, keep_pictures=keep_pictures
         ),
         adapt=filtering(job),
         forms=forms,

@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from mmgen.batch.assembly import BatchConfig, Job, Progress, Summary, run_job
-from mmgen.batch.backend import AbstractBackend
+from mmgen.batch.backend import AbstractBackend, NoEngine
+from mmgen.batch.endpoint import Endpoint
 from mmgen.batch.estimate import Estimate, estimate
 from mmgen.batch.job import JobDirectory, Part
 from mmgen.batch.opening import open_backend
@@ -26,8 +27,10 @@ from mmgen.batch.rows import Row
 from mmgen.batch.runner import RunnerConfig
 from mmgen.batch.survey import Survey, survey
 from mmgen.batch.tasks import AbstractTask
+from mmgen.batch.tasks.endpoint import AbstractEndpointTask
 from mmgen.batch.writers import SidecarRules
 from mmgen.checkpoint import DEFAULT_MODEL
+from mmgen.cli.batch_endpoint import open_endpoint
 from mmgen.cli.lines import printable
 from mmgen.errors import SettingsError
 from mmgen.generate.session import Session
@@ -54,6 +57,7 @@ class Command:
     """Raises what is wrong with a row."""
     parts: Parts
     make_task: Callable[[Session, str], AbstractTask]
+    make_endpoint_task: Callable[[Endpoint], AbstractEndpointTask]
     rows_per_request: int
     """Rows of the engine that one request takes."""
     forms: Sequence[str]
@@ -74,7 +78,11 @@ def run(command: Command) -> int:
         rows_per_shard=options["rows_per_shard"],
         part=part,
         sidecars=command.sidecars,
-        runner=RunnerConfig(num_workers=options["workers"], max_attempts=options["attempts"]),
+        runner=RunnerConfig(
+            # A request to a server waits in a thread, from reading its picture to writing.
+            num_workers=options["workers" if options["endpoint"] is None else "concurrency"],
+            max_attempts=options["attempts"],
+        ),
     )
     directory = JobDirectory(part.folder(output))
     check_places(command.source, output)
@@ -85,6 +93,9 @@ def run(command: Command) -> int:
 
 def _run(command: Command, directory: JobDirectory, source: str, config: BatchConfig) -> int:
     options = command.options
+    endpoint = None if options["endpoint"] is None else open_endpoint(options)
+    served = None if endpoint is None else command.make_endpoint_task(endpoint)
+    check = command.check if served is None else served.check
     reader = open_reader(
         source,
         command.names,
@@ -93,29 +104,25 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
         split=options["split"],
     )
     reader = command.adapt(reader)
-    found = surveyed(reader, command.check)
+    found = surveyed(reader, check)
     if not options["dry_run"]:
         directory.make()
-    backend = open_backend(
-        options["model"],
-        parts=command.parts,
-        rows_per_request=command.rows_per_request,
-        device=options["device"],
-        num_rows=options["engine_rows"],
-        engine=options["engine"],
-    )
-    session = backend.session
-    job = Job(
-        directory=directory,
-        reader=reader,
-        survey=found,
-        check=command.check,
-        task=command.make_task(session, options["model"] or DEFAULT_MODEL),
-        backend=backend,
-        checkpoint=session.checkpoint,
-        codec=session.codec,
-        config=config,
-    )
+    elif served is not None:
+        click.echo(f"rows:      {found.num_rows:,}\nunusable:  {found.num_broken:,}")
+        click.echo("(nothing was asked of the server but what it serves)")
+        return 1 if found.num_broken else 0
+    if served is not None and endpoint is not None:
+        job = Job(
+            directory=directory,
+            reader=reader,
+            survey=found,
+            check=check,
+            task=served,
+            backend=NoEngine(endpoint.description, lambda: endpoint.num_ids),
+            config=config,
+        )
+    else:
+        job = _job_here(command, directory, reader, found, config)
     if options["dry_run"]:
         _show_estimate(estimate(job))
         return 1 if found.num_broken else 0
@@ -126,6 +133,37 @@ def _run(command: Command, directory: JobDirectory, source: str, config: BatchCo
         tell = stack.enter_context(shown_progress(len(job.rows)))
         summary = run_job(job, stop=stop, on_progress=tell, retry_failed=options["retry_failed"])
     return report(summary, directory.path, was_stopped=stop.is_set())
+
+
+def _job_here(
+    command: Command,
+    directory: JobDirectory,
+    reader: AbstractReader,
+    found: Survey,
+    config: BatchConfig,
+) -> Job:
+    """Return a job that a model in this process answers."""
+    options = command.options
+    backend = open_backend(
+        options["model"],
+        parts=command.parts,
+        rows_per_request=command.rows_per_request,
+        device=options["device"],
+        num_rows=options["engine_rows"],
+        engine=options["engine"],
+    )
+    session = backend.session
+    return Job(
+        directory=directory,
+        reader=reader,
+        survey=found,
+        check=command.check,
+        task=command.make_task(session, options["model"] or DEFAULT_MODEL),
+        backend=backend,
+        checkpoint=session.checkpoint,
+        codec=session.codec,
+        config=config,
+    )
 
 
 def _opened_crew(command: Command, config: BatchConfig) -> AbstractContextManager[RayCrew]:

@@ -163,6 +163,7 @@ def model_routes(desk: Desk) -> APIRouter:
                 "tokenizers": list(checkpoint.visual_tokenizers),
                 "sizes": [f"{width}x{height}" for height, width in session.codec.sizes(name)],
                 "guidance_scale": checkpoint.generation.guidance_scale,
+                "caption_prompt": checkpoint.generation.caption_prompt,
             },
         }
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,60 @@ def make_job(backend: SessionBackend, tmp_path: Path) -> MakeJob:
         )
 
     return make
+
+
+class Stranger:
+    """A plain server with OpenAI's routes that knows nothing of mmgen and says what it is told."""
+
+    def __init__(self) -> None:
+        self.models = ["stranger"]
+        self.status = 200
+        """Of what it tells about models."""
+        self.seen: list[dict[str, Any]] = []
+        self.answer: Callable[[dict[str, Any]], Any] = lambda body: {}
+        stranger = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.reply(stranger.status, {"data": [{"id": name} for name in stranger.models]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                stranger.seen.append(body | {"path": self.path})
+                answer = stranger.answer(body)
+                self.reply(*(answer if isinstance(answer, tuple) else (200, answer)))
+
+            def reply(self, status: int, content: Any) -> None:
+                data = json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *parts: Any) -> None:
+                pass
+
+        self._handler = Handler
+        self._port = 0
+        self.live()
+
+    def live(self) -> None:
+        """Listen, at the same address as before."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler)
+        self._port = self._server.server_port
+        self.address = f"http://127.0.0.1:{self._port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def die(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    server = Stranger()
+    yield server
+    server.die()

@@ -128,6 +128,7 @@ def test_codes_are_training_data(
     make_job: MakeJob, prompts: Path, pictures: Path, tmp_path: Path, task: str
 ) -> None:
     job = make_job(prompts if task == "generate" else pictures, task, forms=["codes"])
+    assert job.checkpoint is not None and job.codec is not None
     run_job(job)
     shards = ShardFolder(
         tmp_path / "job" / "codes", fingerprint=job.checkpoint.vocabulary.fingerprint
@@ -185,6 +186,7 @@ def test_other_settings_are_refused_and_named(
     with pytest.raises(SettingsError, match=r"settings.seed was 0 and is 1; settings.guidance"):
         run_job(make_job(prompts, settings=GenerateSettings(seed=1, size=(32, 32), guidance=4)))
     job = make_job(prompts)
+    assert job.checkpoint is not None
     other = replace(job.checkpoint, weights=replace(job.checkpoint.weights, sha256="0" * 64))
     with pytest.raises(SettingsError, match=r"model.fingerprint was \"[0-9a-f]{64}\" and is"):
         run_job(replace(job, checkpoint=other))

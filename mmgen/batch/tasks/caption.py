@@ -25,7 +25,7 @@ from mmgen.generate.requests import ChatRequest, check_prompt
 from mmgen.generate.scoring import Scorer, ScoreRequest
 from mmgen.pictures import open_picture
 
-__all__ = ["CaptionSettings", "CaptionTask"]
+__all__ = ["CaptionSettings", "CaptionTask", "as_found"]
 
 _SUFFIXES = {"jpeg": ".jpg", "mpo": ".jpg", "tiff": ".tif"}
 
@@ -67,6 +67,14 @@ class CaptionSettings:
         if max_tokens is not None and max_tokens < 1:
             raise SettingsError(f"max_tokens must be 1 or more, got {max_tokens}")
         self.controls.check(row)
+
+    def row_seed(self, row: Row, place: int) -> int:
+        """Return the seed of one of a row's answers; the first has the row's own."""
+        seed = integer(row, "seed")
+        if seed is not None:
+            return (seed + place) % (MAX_SEED + 1)
+        mark = f"{row.id}\n{place}" if place else row.id
+        return row_seed(self.seed, mark)
 
 
 class CaptionTask(AbstractTask):
@@ -153,7 +161,7 @@ class CaptionTask(AbstractTask):
         return [
             ChatRequest(
                 document=Document(turns=(Turn("user", (image, Text(question))), *begun)),
-                seed=self._seed(row, place),
+                seed=settings.row_seed(row, place),
                 text_sampling=settings.sampling.params(row, defaults.text),
                 max_text_ids=integer(row, "max_tokens") or settings.max_tokens,
                 max_images=0,
@@ -193,21 +201,13 @@ class CaptionTask(AbstractTask):
             (fields["given_score"],) = self._scores([(first.asked, given)])
         pictures: tuple[EncodedPicture, ...] = ()
         if self._keep_pictures:
-            pictures = (_as_found(row.picture.read(), row.picture.name),)
+            pictures = (as_found(row.picture.read(), row.picture.name),)
         return Result(
             fields=fields,
             label=row.id,
             pictures=pictures,
             document=None if first.answer.turn is None else _dialogue(kept),
         )
-
-    def _seed(self, row: Row, place: int) -> int:
-        """Return the seed of one of a row's answers; the first has the row's own."""
-        seed = integer(row, "seed")
-        if seed is not None:
-            return (seed + place) % (MAX_SEED + 1)
-        mark = f"{row.id}\n{place}" if place else row.id
-        return row_seed(self._settings.seed, mark)
 
     def _best(self, candidates: Sequence[_Candidate]) -> _Candidate:
         """Return the likeliest of the answers that are as they must be."""
@@ -263,7 +263,7 @@ def _dialogue(kept: Sequence[_Candidate]) -> Document:
     return Document(turns=tuple(turns))
 
 
-def _as_found(data: bytes, name: str) -> EncodedPicture:
+def as_found(data: bytes, name: str) -> EncodedPicture:
     """Return a picture with the suffix that its contents deserve, whatever it was called."""
     with PilImage.open(io.BytesIO(data)) as picture:
         form = (picture.format or "").lower()

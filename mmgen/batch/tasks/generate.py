@@ -23,7 +23,10 @@ from mmgen.generate.requests import DrawRequest, check_prompt
 from mmgen.generate.scoring import Scorer
 from mmgen.pictures import PictureFormat, encode_picture, to_picture
 
-__all__ = ["GenerateSettings", "GenerateTask"]
+__all__ = ["SUFFIXES", "GenerateSettings", "GenerateTask"]
+
+SUFFIXES: Mapping[PictureFormat, str] = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
+"""Of the files that pictures are written to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +187,6 @@ class GenerateTask(AbstractTask):
             provenance.metadata(),
             quality=self._settings.quality,
         )
-        suffix = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}[self._settings.picture_format]
         template = self._checkpoint.generation.draw_template
         asked = Turn("user", (Text(template.replace("{prompt}", request.prompt)),))
         fields: dict[str, Any] = {
@@ -205,7 +207,7 @@ class GenerateTask(AbstractTask):
         return Result(
             fields=fields,
             label=request.prompt,
-            pictures=(EncodedPicture(suffix, data),),
+            pictures=(EncodedPicture(SUFFIXES[self._settings.picture_format], data),),
             document=None if answer.turn is None else Document(turns=(asked, answer.turn)),
         )
 

@@ -33,14 +33,14 @@ def open_writers(
     rows_per_shard: int,
     task: AbstractTask,
     *,
-    vocabulary: str,
+    vocabulary: str | None,
     config: Mapping[str, Any],
     sidecars: SidecarRules | None = None,
 ) -> list[AbstractWriter]:
     """Return the writers of a job, each where it left off.
 
     Args:
-        vocabulary: fingerprint of the vocabulary, for training shards.
+        vocabulary: fingerprint of the vocabulary, for training shards; None where no model is.
         config: what decided the results, for training shards.
         sidecars: how captions are written beside pictures.
     """
@@ -57,6 +57,7 @@ def open_writers(
             case "webdataset":
                 writers.append(WebDatasetWriter(job, rows, rows_per_shard, words=task.words))
             case "codes":
+                assert vocabulary is not None, "training shards have a model's ids"
                 writers.append(
                     CodesWriter(job, rows, rows_per_shard, vocabulary=vocabulary, config=config)
                 )
