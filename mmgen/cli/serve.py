@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmgen.cli.engines import engine_option, open_engine, vllm_option
-from mmgen.errors import PluginError
+from mmgen.errors import PluginError, SettingsError
 from mmgen.serve.settings import Limits
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def serve(
     check_extra()
     from mmgen.checkpoint import DEFAULT_MODEL
     from mmgen.generate.engines import open_engine_session
+    from mmgen.generate.vllm_config import VllmEngineConfig
+    from mmgen.generate.vllm_start import follow_vllm
     from mmgen.serve.listening import address_of, bind
     from mmgen.serve.replicas import ReplicaPlan, replica_devices, serve_replicas
     from mmgen.serve.server import serve_session
@@ -162,6 +164,16 @@ def serve(
         limits=limits,
     )
     is_divided = replicas > 1 or workers > 1
+    if engine == "vllm":
+        settings = VllmEngineConfig.from_words(vllm_settings, num_rows=rows)
+        if is_divided and settings.num_machines > 1:
+            raise SettingsError(
+                "replicas and workers are for engines of one machine; leave nnodes out"
+            )
+        if settings.is_follower:
+            click.echo("mmgen: working for the engine of another machine until it ends", err=True)
+            follow_vllm(model, settings)
+            return
     with bind(host, port) as listener:
         if api_key is None and listener.getsockname()[0] not in ("127.0.0.1", "::1"):
             click.echo(

@@ -98,11 +98,25 @@ class VllmEngineConfig:
         for name in self.options:
             if name in _DECIDED:
                 raise SettingsError(f"{name} cannot be chosen for vLLM: {_DECIDED[name]}")
+        for name in ("nnodes", "node_rank"):
+            value = self.options.get(name, 1)
+            if type(value) is not int or value < (name == "nnodes"):
+                raise SettingsError(f"{name} must be a number of machines, got {value!r}")
 
     @property
     def num_devices(self) -> int:
         """Devices that one engine takes."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def num_machines(self) -> int:
+        """Machines that one engine takes, by vLLM's own setting."""
+        return int(self.options.get("nnodes", 1))
+
+    @property
+    def is_follower(self) -> bool:
+        """Whether this machine only works for the engine of another one."""
+        return int(self.options.get("node_rank", 0)) > 0
 
     @classmethod
     def from_words(cls, words: Sequence[str], **settings: Any) -> Self:

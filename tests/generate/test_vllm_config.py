@@ -23,6 +23,8 @@ from mmgen.generate.vllm_start import installed_vllm
         ({"dtype": "float16"}, "dtype must be float32 or bfloat16, got 'float16'"),
         ({"compilation": "maybe"}, "compilation must be on or off"),
         ({"options": {"scheduler_cls": "x"}}, "scheduler_cls cannot be chosen for vLLM: pairs"),
+        ({"options": {"nnodes": 0}}, "nnodes must be a number of machines, got 0"),
+        ({"options": {"node_rank": "a"}}, "node_rank must be a number of machines, got 'a'"),
         ({"options": {"data_parallel_size": 2}}, "start replicas instead"),
     ],
 )
@@ -38,6 +40,8 @@ def test_words_become_settings_of_ours_or_of_vllms() -> None:
     assert (config.tensor_parallel_size, config.num_devices, config.num_rows) == (2, 6, 8)
     assert (config.prefix_caching, config.dtype) == (False, "bfloat16")
     assert config.options == {"master_addr": "10.0.0.1", "nnodes": 2}
+    assert (config.num_machines, config.is_follower) == (2, False)
+    assert VllmEngineConfig.from_words(["nnodes=2", "node_rank=1"]).is_follower
 
 
 @pytest.mark.parametrize(

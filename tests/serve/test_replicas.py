@@ -236,5 +236,8 @@ def test_a_replica_that_cannot_start_is_told(tmp_path: Path) -> None:
     assert isinstance(result.exception, EngineError)
     assert "replica 0 does not start" in str(result.exception)
     assert "no such directory" in str(result.exception)
+    words = ["--engine", "vllm", "--replicas", "2", "--vllm", "nnodes=2"]
+    several = CliRunner().invoke(command.serve, words)
+    assert "engines of one machine; leave nnodes out" in str(several.exception)
     wrong = CliRunner().invoke(command.serve, ["--port", "0", "--vllm", "seed=1"])
     assert "'seed=1' is a setting of vLLM; choose that engine" in str(wrong.exception)
