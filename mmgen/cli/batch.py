@@ -64,7 +64,6 @@ def _job_options(command: Command) -> Command:
             metavar="NAME|DIR",
             help="Model to use, or one of the server's.  [default: mini, or the server's only one]",
         ),
-        endpoint_options,
         click.option("--tokenizer", metavar="NAME", help="Visual tokenizer of the model to use."),
         click.option(
             "--rows-per-shard",
@@ -95,6 +94,7 @@ def _job_options(command: Command) -> Command:
             show_default=True,
             help="Rows that a worker is sent at a time.",
         ),
+        endpoint_options,
         click.option("--engine-rows", type=int, help="Rows of the engine.  [default: by memory]"),
         click.option(
             "--workers",

@@ -37,7 +37,7 @@ _OPTIONS = [
         "--omit",
         multiple=True,
         type=click.Choice(["max_tokens", "response_format", "seed"]),
-        help="Field that the server refuses; leave it out of requests.",
+        help="Field that the server refuses, to be left out; may be repeated.",
     ),
 ]
 _OF_A_SERVER = ("api_key", "concurrency", "omit")
