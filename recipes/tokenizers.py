@@ -106,22 +106,22 @@ def rvq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
     return _grid_run("rvq", data, output, steps, {})
 
 
-def pvq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
+def pvq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `pvq`: four codebooks side by side."""
     return _grid_run("pvq", data, output, steps, {"entropy": 0.005})
 
 
-def lfq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
+def lfq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `lfq`: 18 bits, spelled as two codes."""
     return _grid_run("lfq", data, output, steps, {"diversity": 2.0})
 
 
-def bsq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
+def bsq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `bsq`: 18 bits on the sphere, spelled as two codes."""
     return _grid_run("bsq", data, output, steps, {"entropy": 0.01})
 
 
-def glfq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
+def glfq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `glfq`: four groups of 8 bits."""
     return _grid_run("glfq", data, output, steps, {})
 

@@ -42,10 +42,12 @@ def best_codes(queries: Tensor, table: Tensor) -> Tensor:
         table = torch.cat([table, filling])
     members = rearrange(table, "(span code) dim -> span code dim", code=SPAN)
     found = [_best_of_block(part, table, members) for part in torch.split(queries, BLOCK_ROWS)]
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64, device=table.device)
+    return torch.cat(found)
 
 
 def _best_of_block(queries: Tensor, table: Tensor, members: Tensor) -> Tensor:
+    if len(queries) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=queries.device)
     # The best score of each span first: a plain maximum runs several times as fast as one that
     # keeps the place. Then the place, within the best span alone.
     step = max(SPAN, BLOCK_SCORES // len(queries) // SPAN * SPAN)
