@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -171,7 +173,9 @@ def serve(
                 "replicas and workers are for engines of one machine; leave nnodes out"
             )
         if settings.is_follower:
-            click.echo("mmgen: working for the engine of another machine until it ends", err=True)
+            click.echo("mmgen: working for the engine of another machine; Ctrl-C ends it", err=True)
+            # vLLM's workers are ended on the way out, which a bare signal would not take.
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
             follow_vllm(model, settings)
             return
     with bind(host, port) as listener:

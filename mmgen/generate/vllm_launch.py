@@ -62,7 +62,7 @@ def launch(
 
 
 def follow(checkpoint: Checkpoint, config: VllmEngineConfig) -> None:
-    """Run this machine's workers for the engine of another one, until that ends.
+    """Run this machine's workers for the engine of another one, until told to end.
 
     Args:
         config: as over there, but with another `node_rank`.

@@ -114,7 +114,7 @@ def open_vllm_session(
 
 
 def follow_vllm(model: Path | str | None, config: VllmEngineConfig) -> None:
-    """Run this machine's share of an engine that another machine serves, until that ends.
+    """Run this machine's share of an engine that another machine serves, until told to end.
 
     Args:
         model: see `open_vllm_session`.
