@@ -110,7 +110,10 @@ Until then the tokenizer starts from the cosine transform.
 """
 
 TEST_HEAD = '''\
-"""What `$name` promises, and what makes it the kind of tokenizer it is."""
+"""What `$name` promises, and what makes it the kind of tokenizer it is.
+
+The first test holds for any tokenizer. The others speak of this one: change them with it.
+"""
 
 from __future__ import annotations
 
@@ -132,8 +135,8 @@ def test_a_plain_picture_stays_plain() -> None:
     white = np.ones((64, 64, 3), dtype=np.float32)
     tokenizer = $class_name()
     (codes,) = tokenizer.encode([white])
-    assert len(np.unique(codes.array)) == 1
-    assert np.array_equal(tokenizer.decode([codes])[0], white)
+    assert len(np.unique(codes.array, axis=0)) == 1
+    assert np.abs(tokenizer.decode([codes])[0] - white).max() < 0.05
 """
 
 _RESIDUAL = """\
