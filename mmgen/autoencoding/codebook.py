@@ -44,7 +44,7 @@ class TrainedCodebook(nn.Module):
         return (latents @ vectors.T - vectors.square().sum(dim=1) / 2).argmax(-1)
 
     def revival(self, latents: Tensor, codes: Tensor) -> Tensor:
-        """Return the weighted distance of codes without use from the latents nearest to them.
+        """Return the weighted mean square by which codes without use miss the nearest latents.
 
         Args:
             latents: all of a batch, `[num, dim]`.
@@ -56,4 +56,4 @@ class TrainedCodebook(nn.Module):
         with torch.no_grad():
             scores = unused @ latents.T - latents.square().sum(dim=1) / 2
             nearest = latents[scores.argmax(-1)]
-        return (unused - nearest).square().sum() * (REVIVAL / len(self.table))
+        return (unused - nearest).square().sum() * (REVIVAL / self.table.numel())
