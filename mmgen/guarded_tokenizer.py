@@ -40,7 +40,12 @@ class GuardedTokenizer(AbstractVisualTokenizer):
         """Guard a tokenizer; `origin` names plugin, distribution and version in messages."""
         self._tokenizer = tokenizer
         self._origin = origin
-        self._spec = tokenizer.spec
+        with self._blamed("has no spec"):
+            self._spec = tokenizer.spec
+        if not isinstance(self._spec, VisualTokenizerSpec):
+            raise self._fault(
+                f"has a {type(self._spec).__name__} for its spec, expected a VisualTokenizerSpec"
+            )
 
     @property
     def spec(self) -> VisualTokenizerSpec:
@@ -163,7 +168,7 @@ class GuardedTokenizer(AbstractVisualTokenizer):
             yield
         except (MmgenError, ValueError):
             raise
-        except Exception as error:  # a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             raise self._fault(f"{what}: {type(error).__name__}: {error}") from error
 
     def _fault(self, found: str) -> PluginError:

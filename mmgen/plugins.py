@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "load_visual_tokenizer",
     "load_visual_tokenizer_class",
     "located_visual_tokenizer",
+    "untrained_visual_tokenizer",
 ]
 
 VISUAL_TOKENIZERS = "mmgen.visual_tokenizers"
@@ -168,7 +169,7 @@ def load_visual_tokenizer(
         tokenizer = cls.load(path, parts=parts, device=device, dtype=dtype)
     except MmgenError:
         raise
-    except Exception as error:  # a stranger's code may raise anything while it loads
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         entry = _entry_point(VISUAL_TOKENIZERS, name)
         raise PluginError(
             f"{_origin(entry)} cannot be loaded{f' from {path}' if path else ''}: "
@@ -176,6 +177,29 @@ def load_visual_tokenizer(
             f"{_info(entry).distribution}"
         ) from error
     return guarded(tokenizer, name)
+
+
+def untrained_visual_tokenizer(
+    name: str, settings: Mapping[str, object], *, seed: int
+) -> AbstractVisualTokenizer:
+    """Return a tokenizer with fresh weights, without a guard, since it is there to be changed.
+
+    Raises:
+        PluginError: it is unknown, has nothing to train, or raises anything while it is made.
+    """
+    cls = load_visual_tokenizer_class(name)
+    if not cls.is_trainable:
+        raise PluginError(f"the visual tokenizer {name} has nothing to train")
+    try:
+        return cls.untrained(settings, seed=seed)
+    except MmgenError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+        entry = _entry_point(VISUAL_TOKENIZERS, name)
+        raise PluginError(
+            f"{_origin(entry)} makes no untrained tokenizer of the settings {dict(settings)}: "
+            f"{type(error).__name__}: {error}; check them, or repair {_info(entry).distribution}"
+        ) from error
 
 
 def guarded(tokenizer: AbstractVisualTokenizer, name: str) -> AbstractVisualTokenizer:
@@ -238,7 +262,7 @@ def _unknown(group: str, name: str, names: list[str]) -> str:
 def _load(entry: EntryPoint) -> object:
     try:
         value: object = entry.load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
         raise PluginError(
             f"{_origin(entry)} cannot be imported: {type(error).__name__}: {error}; "
             f"repair or uninstall {_info(entry).distribution}"

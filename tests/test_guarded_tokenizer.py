@@ -58,7 +58,7 @@ class Odd(PaletteTokenizer):
         return table
 
 
-def raises(error: Exception) -> Callable[[object], Any]:
+def raises(error: BaseException) -> Callable[[object], Any]:
     def act(_: object) -> None:
         raise error
 
@@ -84,6 +84,7 @@ def test_an_honest_tokenizer_is_only_passed_through() -> None:
     ("fault", "found"),
     [
         (raises(RuntimeError("no driver")), "cannot encode: RuntimeError: no driver"),
+        (raises(SystemExit(1)), "cannot encode: SystemExit: 1"),
         (lambda codes: [], "gave 0 results for 1 pictures"),
         (changed(np.full((64, 1), 256)), "codes 256 to 256, beyond its codebooks"),
         (changed(np.full((64, 1), -1)), "codes -1 to -1, beyond"),

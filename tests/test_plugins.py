@@ -19,7 +19,10 @@ from mmgen.plugins import (
     installed,
     load_model_path,
     load_recipe,
+    load_visual_tokenizer,
     load_visual_tokenizer_class,
+    located_visual_tokenizer,
+    untrained_visual_tokenizer,
 )
 
 Install = Callable[..., None]
@@ -117,6 +120,7 @@ def test_duplicate_names_name_both_distributions(install: Install) -> None:
         ("class Other: pass", "AttributeError"),
         ("def f(:", "SyntaxError"),
         ("raise RuntimeError('needs a licence')", "RuntimeError: needs a licence"),
+        ("raise SystemExit('goodbye')", "SystemExit: goodbye"),
     ],
 )
 def test_failing_import_names_the_distribution(install: Install, code: str, found: str) -> None:
@@ -177,3 +181,64 @@ def test_finding_imports_neither_plugins_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+UNTRAINED = """
+    is_trainable = True
+    @classmethod
+    def untrained(cls, settings, *, seed): raise SystemExit("no seeds today")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (TOKENIZER, "has a NoneType for its spec, expected a VisualTokenizerSpec"),
+        (
+            TOKENIZER.replace("spec = fingerprint = None", "fingerprint = None")
+            + "    @property\n    def spec(self): raise OSError('lost')\n",
+            "has no spec: OSError: lost",
+        ),
+        (
+            TOKENIZER + "    def __init__(self): raise SystemExit(3)\n",
+            "cannot be loaded: SystemExit: 3; check the weights",
+        ),
+    ],
+)
+def test_a_tokenizer_that_is_none_names_its_distribution(
+    install: Install, code: str, found: str
+) -> None:
+    install("mmgen-stranger", VISUAL_TOKENIZERS, "odd = stranger_odd:Tokenizer", code)
+    with pytest.raises(PluginError, match=found) as caught:
+        load_visual_tokenizer("odd")
+    assert "of mmgen-stranger 1.2 " in str(caught.value)
+
+
+def test_what_cannot_be_made_for_training_names_its_distribution(install: Install) -> None:
+    code = TOKENIZER + UNTRAINED
+    install("mmgen-stranger", VISUAL_TOKENIZERS, "odd = stranger_odd:Tokenizer", code)
+    with pytest.raises(PluginError, match=r"mmgen-stranger 1\.2 makes no untrained .* no seeds"):
+        untrained_visual_tokenizer("odd", {}, seed=0)
+    with pytest.raises(PluginError, match="palette has nothing to train"):
+        untrained_visual_tokenizer("palette", {}, seed=0)
+
+
+def test_a_folder_says_its_plugin_or_is_refused(tmp_path: Path) -> None:
+    assert located_visual_tokenizer("palette") == ("palette", None)
+    assert located_visual_tokenizer("palette", tmp_path) == ("palette", tmp_path)
+    folder = tmp_path / "palette"
+    folder.mkdir()
+    for text, found in (
+        ("{}", "does not say which plugin"),
+        ("[]", "no folder of a tokenizer"),
+        ("{", "no folder of a tokenizer"),
+    ):
+        (folder / "tokenizer_config.json").write_text(text)
+        with pytest.raises(PluginError, match=found):
+            located_visual_tokenizer(str(folder))
+    (folder / "tokenizer_config.json").write_text('{"plugin": "odd"}')
+    assert located_visual_tokenizer(str(folder)) == ("odd", folder)
+    with pytest.raises(PluginError, match="leave out --weights"):
+        located_visual_tokenizer(str(folder), tmp_path)
+    with pytest.raises(PluginError, match="no folder of a tokenizer"):
+        located_visual_tokenizer(str(tmp_path / "nowhere"))

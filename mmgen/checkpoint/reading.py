@@ -138,7 +138,7 @@ class Checkpoint:
             raise CheckpointError(f"{source} cannot be read: {error}") from error
         except MmgenError:
             raise
-        except Exception as error:  # a stranger's code may raise anything while it loads
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything
             raise CheckpointError(
                 f"{source} ({entry.distribution} {entry.version} when the checkpoint was written) "
                 f"cannot be loaded: {type(error).__name__}: {error}; reinstall that version"

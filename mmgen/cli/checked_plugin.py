@@ -58,7 +58,7 @@ def load_plugin(plugin: CheckedPlugin, weights: Path | None) -> AbstractVisualTo
         return plugin.kind.load(weights)
     except MmgenError:
         raise
-    except Exception as error:  # whatever a stranger's code raises here is the finding
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises is the finding
         raise PluginError(
             f"{plugin.origin} cannot be loaded: {type(error).__name__}: {error}; "
             "load(path) must work for what save(path) wrote, and without a path"
@@ -128,7 +128,7 @@ def _in_file(path: Path) -> CheckedPlugin:
 def _imported(module: str, origin: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
         raise PluginError(
             f"{origin} cannot be imported: {type(error).__name__}: {error}; repair it"
         ) from error

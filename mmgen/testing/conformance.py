@@ -86,7 +86,7 @@ def _run(item: Check, subject: Subject) -> CheckResult:
         outcome, found = "skipped", str(reason)
     except Fault as fault:
         outcome, found = "failed", str(fault)
-    except Exception as error:  # whatever a stranger's code raises here is the finding
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises is the finding
         place = traceback.extract_tb(error.__traceback__)[-1]
         outcome = "failed"
         found = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"

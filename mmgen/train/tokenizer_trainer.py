@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmgen.errors import PluginError
-from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
+from mmgen.plugins import load_visual_tokenizer, untrained_visual_tokenizer
 from mmgen.train.adversary import Adversary
 from mmgen.train.perceptual import load_features, perceptual_loss
 from mmgen.train.picture_trainer import AbstractPictureTask, train_on_pictures
@@ -63,11 +63,8 @@ def train_tokenizer(
         CheckpointError: `config.output` holds a run with other settings.
         PluginError: no such plugin, or it has nothing to train.
     """
-    plugin = load_visual_tokenizer_class(config.tokenizer)
-    if not plugin.is_trainable:
-        raise PluginError(f"the visual tokenizer {config.tokenizer} has nothing to train")
     progress = progress or SilentProgress()
-    tokenizer = plugin.untrained(config.settings, seed=config.seed)
+    tokenizer = untrained_visual_tokenizer(config.tokenizer, config.settings, seed=config.seed)
     if config.start_from is not None:
         taken, total = start_from(tokenizer, config.start_from)
         progress.note(f"{taken} of {total} tensors start as {config.start_from} has them")

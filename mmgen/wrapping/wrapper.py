@@ -72,7 +72,7 @@ def load_wrapped(
         )
     except MmgenError:
         raise
-    except Exception as error:  # a stranger's code may raise anything while it loads
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         info = find(VISUAL_TOKENIZERS, name)
         raise PluginError(
             f"visual tokenizer {name!r} of {info.distribution} {info.version} cannot be loaded"
