@@ -217,7 +217,9 @@ def serve(
             )
         else:
             serve_session(
-                open_engine(engine, model, num_rows=rows, device=device, vllm=vllm_settings),
+                partial(
+                    open_engine, engine, model, num_rows=rows, device=device, vllm=vllm_settings
+                ),
                 config,
                 listener,
                 shutdown_seconds=shutdown_seconds,

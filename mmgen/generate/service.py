@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
@@ -34,15 +35,49 @@ class Service:
         Args:
             when_stopped: called, in the thread, when a fault of the engine has ended all service.
         """
-        self.session = session
+        self._start(lambda: session, when_stopped)
+
+    @classmethod
+    def open(
+        cls, open_session: Callable[[], Session], *, when_stopped: Callable[[], None] = lambda: None
+    ) -> Self:
+        """Start the thread and have it open its session itself.
+
+        On a CPU an engine is faster so: each thread that computes gets helpers of its own, and
+        where there are more of these than processors, all go to sleep between two operations.
+
+        Args:
+            when_stopped: see `Service`.
+
+        Raises:
+            MmgenError: the session cannot be opened.
+        """
+        service = cls.__new__(cls)
+        service._start(open_session, when_stopped)
+        return service
+
+    def _start(self, open_session: Callable[[], Session], when_stopped: Callable[[], None]) -> None:
         self._when_stopped = when_stopped
         self._inbox: queue.SimpleQueue[TurnInProgress | int | None] = queue.SimpleQueue()
         self._listeners: dict[int, Callable[[Event | EngineError], None]] = {}
         self._lock = threading.Lock()
         self._num_taken = 0
         self._fault: EngineError | None = None
-        self._thread = threading.Thread(target=self._run, name="mmgen-session", daemon=True)
+        opened: Future[Session] = Future()
+        self._thread = threading.Thread(
+            target=self._live, args=(open_session, opened), name="mmgen-session", daemon=True
+        )
         self._thread.start()
+        self.session = opened.result()
+
+    def _live(self, open_session: Callable[[], Session], opened: Future[Session]) -> None:
+        try:
+            self.session = open_session()
+        except Exception as error:  # raised again where the service is made
+            opened.set_exception(error)
+            return
+        opened.set_result(self.session)
+        self._run()
 
     @property
     def num_unfinished(self) -> int:

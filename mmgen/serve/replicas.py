@@ -248,11 +248,6 @@ class _Crew:
 def _replica(plan: ReplicaPlan, number: int, place: Path, pipe: Connection) -> None:
     """Serve one engine on a socket of its own: the life of a replica."""
     belong_to(pipe)
-    try:
-        session = plan.open_session()
-    except MmgenError as error:
-        pipe.send(str(error))
-        return
     board = Board(place / "board")
 
     def ready() -> None:
@@ -261,14 +256,17 @@ def _replica(plan: ReplicaPlan, number: int, place: Path, pipe: Connection) -> N
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(socket_of(place, number)))
-        serve_session(
-            session,
-            plan.config,
-            listener,
-            shutdown_seconds=plan.shutdown_seconds,
-            when_ready=ready,
-            report=lambda turns: board.write(number, ABSENT if turns is None else turns),
-        )
+        try:
+            serve_session(
+                plan.open_session,
+                plan.config,
+                listener,
+                shutdown_seconds=plan.shutdown_seconds,
+                when_ready=ready,
+                report=lambda turns: board.write(number, ABSENT if turns is None else turns),
+            )
+        except MmgenError as error:
+            pipe.send(str(error))
 
 
 def _marking(board: Board) -> Callable[[int], None]:

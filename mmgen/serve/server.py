@@ -16,7 +16,7 @@ __all__ = ["serve_session"]
 
 
 def serve_session(
-    session: Session,
+    open_session: Callable[[], Session],
     config: ServerConfig,
     listener: socket.socket,
     *,
@@ -25,7 +25,7 @@ def serve_session(
     when_ready: Callable[[], None] = lambda: None,
     report: Callable[[int | None], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C as `serve_app` does, and close the session.
+    """Open a session, serve until SIGTERM or Ctrl-C as `serve_app` does, and close it.
 
     Args:
         report: of a server that is one of several: told whenever it has more or fewer turns in the
@@ -43,7 +43,7 @@ def serve_session(
         if report is not None and not ending.is_set():
             report(turns)
 
-    with Service(session, when_stopped=engine_stopped) as service:
+    with Service.open(open_session, when_stopped=engine_stopped) as service:
         app = create_app(service, config, report=tell)
         serve_app(
             app,

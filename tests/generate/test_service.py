@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mmgen.errors import EngineError, PictureError
+from mmgen.errors import CheckpointError, EngineError, PictureError
 from mmgen.generate.engine import Step
-from mmgen.generate.events import Event, ImageFinished, TurnFinished
+from mmgen.generate.events import Event, ImageFinished, ImageProgress, TurnFinished
 from mmgen.generate.requests import CaptionRequest, DrawRequest, TurnRequest
 from mmgen.generate.service import Service
 from mmgen.generate.session import Session, open_session
@@ -49,6 +49,31 @@ def test_threads_get_their_own_pictures(service: Service, session: Session) -> N
         thread.join()
     alone = {seed: codes(session.draw("a fox", seed=seed)) for seed in range(6)}
     assert found == alone
+
+
+def test_a_service_may_open_its_session_itself(model_path: Path) -> None:
+    threads: list[threading.Thread] = []
+
+    def opening() -> Session:
+        threads.append(threading.current_thread())
+        return open_session(model_path)
+
+    with Service.open(opening) as service:
+        assert codes(service.events(DrawRequest(prompt="a fox", seed=0)))
+        assert threads == [service._thread]
+    with pytest.raises(CheckpointError, match="no such directory"):
+        Service.open(lambda: open_session(model_path / "none"))
+
+
+def test_what_nobody_wants_stays_in_the_engines_thread(service: Service) -> None:
+    async def kinds() -> list[str]:
+        request = DrawRequest(prompt="a fox", seed=1)
+        events = service.async_events(
+            request, is_wanted=lambda event: not isinstance(event, ImageProgress)
+        )
+        return [type(event).__name__ async for event in events]
+
+    assert asyncio.run(kinds()) == ["ImageStarted", "ImageFinished", "TurnFinished"]
 
 
 def test_coroutines_share_the_service(service: Service, session: Session) -> None:
