@@ -77,7 +77,14 @@ class SettingsError(MmgenError, ValueError):
 
 
 class TransientError(MmgenError):
-    """A connection broke or a server is busy; the same may succeed later."""
+    """A connection broke or a server is busy; the same may succeed later.
+
+    `retry_after` is how many seconds to wait, where somebody said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class VocabularyError(MmgenError):

@@ -22,6 +22,15 @@ from mmgen.errors import EngineError, SettingsError, TransientError
 
 __all__ = ["AbstractPoster", "AppPoster", "EndpointPoster", "Reply"]
 
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows nobody: another host would be sent the key, and bodies would be left behind."""
+
+    def redirect_request(self, *arguments: Any, **named: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects())
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Statuses that the same request may not get the next time."""
 
@@ -197,20 +206,29 @@ class EndpointPoster(AbstractPoster):
             sent["authorization"] = f"Bearer {self._api_key}"
         request = urllib.request.Request(self._address + path, data=data, headers=sent)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with _OPENER.open(request, timeout=self._timeout) as response:
                 return _reply(response.status, response.read(), path)
         except urllib.error.HTTPError as error:
             with error:
-                return _reply(error.code, error.read(), path)
+                if 300 <= error.code < 400:
+                    raise SettingsError(
+                        f"{self._address} sends its callers on to {error.headers['location']}; "
+                        "give the address where it answers"
+                    ) from error
+                return _reply(error.code, error.read(), path, error.headers.get("retry-after"))
         except (OSError, http.client.HTTPException, urllib.error.URLError) as error:
             reason = getattr(error, "reason", error)
             raise TransientError(f"{self._address} does not answer: {reason}") from error
 
 
-def _reply(status: int, data: bytes, path: str) -> Reply:
+def _reply(status: int, data: bytes, path: str, retry_after: str | None = None) -> Reply:
     """Return a reply, unless it asks to come again."""
     if status in _BUSY:
-        raise TransientError(f"{path} answered {status}: {data[:200].decode(errors='replace')}")
+        raise TransientError(
+            f"{path} answered {status}: {data[:200].decode(errors='replace')}",
+            # It may also be a date, which is left to the usual pauses.
+            retry_after=float(retry_after) if retry_after and retry_after.isdecimal() else None,
+        )
     try:
         return Reply(status, json.loads(data))
     except ValueError as error:

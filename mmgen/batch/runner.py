@@ -28,6 +28,8 @@ from mmgen.generate.requests import TurnRequest
 __all__ = ["Runner", "RunnerConfig"]
 
 _POLL_SECONDS = 0.2
+_LONGEST_WAIT = 120.0
+"""Seconds that a busy server can have its askers wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,7 @@ class Runner:
                 self._prepare_requests(work, requests)
                 return
             except TransientError as error:
-                if not self._wait_for_next_attempt(work):
+                if not self._wait_for_next_attempt(work, error):
                     self._fail(work, error)
                     return
             except MmgenError as error:
@@ -217,11 +219,12 @@ class Runner:
         work.open = {item.key: None for item in prepared}
         self._inbox.put(_Ready(work, tuple(prepared)))
 
-    def _wait_for_next_attempt(self, work: _Work) -> bool:
+    def _wait_for_next_attempt(self, work: _Work, error: TransientError) -> bool:
         """Wait and count; False when there have been enough attempts."""
         if work.attempt >= self._config.max_attempts:
             return False
-        seconds = self._config.backoff * 2 ** (work.attempt - 1)
+        asked = min(error.retry_after or 0.0, _LONGEST_WAIT)
+        seconds = max(self._config.backoff * 2 ** (work.attempt - 1), asked)
         end = time.monotonic() + seconds
         while not self._is_ending and time.monotonic() < end:
             time.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
@@ -286,14 +289,17 @@ class Runner:
 
     def _try_again(self, work: _Work) -> None:
         error = work.error
-        assert error is not None
-        if self._wait_for_next_attempt(work):
+        assert isinstance(error, TransientError)
+        if self._wait_for_next_attempt(work, error):
             work.error, work.answers = None, []
             self._prepare(work)
         else:
             self._fail(work, error)
 
     def _finish(self, work: _Work) -> None:
+        if self._is_ending and not work.answers:
+            # Nothing was asked for it yet: what asks no engine begins here.
+            return
         try:
             found = self._task.finish(work.row, work.answers)
             if isinstance(found, More):

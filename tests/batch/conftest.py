@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -136,9 +137,13 @@ class Stranger:
                 answer = stranger.answer(body)
                 self.reply(*(answer if isinstance(answer, tuple) else (200, answer)))
 
-            def reply(self, status: int, content: Any) -> None:
+            def reply(
+                self, status: int, content: Any, headers: Mapping[str, str] = MappingProxyType({})
+            ) -> None:
                 data = json.dumps(content).encode()
                 self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -276,70 +271,3 @@ def test_requests_are_under_way_together_and_no_more_than_asked(
     words = ("caption", source, "-o", tmp_path / "job", "--prompt", "what?")
     answered(run(*words, "--endpoint", stranger.address, "--concurrency", 6))
     assert 3 <= most[0] <= 6
-
-
-def test_a_server_that_dies_fails_the_rest_which_are_tried_again_later(
-    stranger: Stranger, tmp_path: Path
-) -> None:
-    death, calls = threading.Thread(target=stranger.die), itertools.count(1)
-
-    def answer(body: dict[str, Any]) -> Any:
-        call = next(calls)
-        if call == 10:
-            death.start()
-        # Those that are under way then are answered, after it has stopped listening.
-        time.sleep(0.1 if call >= 10 else 0)
-        return said("a fox")
-
-    stranger.answer = answer
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    source = tmp_path / "rows.jsonl"
-    source.write_text('{"image": "a.png"}\n' * 40)
-    words = ("caption", source, "-o", tmp_path / "job", "--prompt", "what?", "--endpoint",
-             stranger.address, "--attempts", 2, "--concurrency", 16)  # fmt: skip
-    done = run(*words)
-    death.join()
-    stranger.live()
-    assert done.exit_code == 1, done.output
-    faults = lines_of(tmp_path / "job/errors.jsonl")
-    assert 0 < len(faults) <= 31
-    assert {(fault["error"], fault["attempts"]) for fault in faults} == {("TransientError", 2)}
-    assert f"{40 - len(faults)} of 40 rows answered" in done.stderr
-    stranger.answer = lambda body: said("a fox")
-    answered(run(*words, "--retry-failed"))
-    found = lines_of(tmp_path / "job/results.jsonl")
-    assert [line["row"] for line in found] == list(range(40))
-    assert lines_of(tmp_path / "job/errors.jsonl") == []
-
-
-def test_killed_and_continued_every_row_is_answered_once(
-    stranger: Stranger, tmp_path: Path
-) -> None:
-    def answer(body: dict[str, Any]) -> Any:
-        time.sleep(0.01)
-        return said(f"seed {body['seed']}")
-
-    stranger.answer = answer
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    source = tmp_path / "rows.jsonl"
-    source.write_text('{"image": "a.png"}\n' * 200)
-    words = ("caption", source, "--prompt", "what?", "--endpoint", stranger.address,
-             "--concurrency", 4, "-o")  # fmt: skip
-    log = tmp_path / "job/log.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmgen", "batch", *map(str, words), tmp_path / "job"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (log.exists() and log.read_bytes().count(b"\n") > 40):
-        time.sleep(0.005)
-        assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    num_before = log.read_bytes().count(b"\n")
-    assert 40 < num_before < 200
-    assert f"{200 - num_before} in this run" in answered(run(*words, tmp_path / "job"))
-    answered(run(*words, tmp_path / "whole"))
-    results = (tmp_path / "job/results.jsonl").read_bytes()
-    assert results == (tmp_path / "whole/results.jsonl").read_bytes()
-    assert results.count(b"\n") == 200
