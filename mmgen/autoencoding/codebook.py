@@ -15,6 +15,8 @@ __all__ = ["TrainedCodebook"]
 
 PACE = 10.0
 """How much further a step of the optimizer moves a code than another weight."""
+NUM_ROUNDS = 8
+"""Rounds of k-means before training."""
 REVIVAL = 0.1
 """Weight of what draws codes without use towards latents."""
 
@@ -27,6 +29,23 @@ class TrainedCodebook(nn.Module):
         super().__init__()
         # Adam takes steps of one length whatever the gradient; this makes them longer.
         self.table = nn.Parameter(torch.randn(size, dim) * (deviation / PACE))
+
+    @torch.no_grad()
+    def begin(self, latents: Tensor) -> None:
+        """Let codes begin as k-means of `[num, dim]`, which begins as every so-manieth latent.
+
+        With fewer latents than codes, the rest stay random.
+        """
+        count = min(len(self.table), len(latents))
+        picked = torch.linspace(0, len(latents) - 1, count).round().long()
+        self.table[:count] = latents[picked] / PACE
+        for _ in range(NUM_ROUNDS):
+            codes = self.nearest(latents)
+            sums = torch.zeros_like(self.table).index_add_(0, codes, latents)
+            counts = torch.bincount(codes, minlength=len(self.table)).unsqueeze(-1)
+            # A code that no latent is nearest to stays where it is.
+            means = sums / (counts.clamp_min(1) * PACE)
+            self.table.copy_(torch.where(counts > 0, means, self.table))
 
     @property
     def vectors(self) -> Tensor:

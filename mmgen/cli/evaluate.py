@@ -69,6 +69,12 @@ def evaluate() -> None:
     help="Also train the same small decoder on the codes of each, and give bits per image.",
 )
 @click.option(
+    "--probe",
+    metavar="COLUMN",
+    help="Also tell this column, such as group, from the codes by a linear probe, which learns "
+    "from the rows that --filter leaves out.",
+)
+@click.option(
     "--judge",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="PACK",
@@ -84,6 +90,7 @@ def evaluate_tokenizer_command(
     picture_column: str,
     filters: tuple[str, ...],
     with_lm: bool,
+    probe: str | None,
     judge: Path | None,
     output: Path,
     limit: int | None,
@@ -100,6 +107,7 @@ def evaluate_tokenizer_command(
     from mmgen.evaluate.code_model import CodeModelConfig
     from mmgen.evaluate.comparison import compare, page
     from mmgen.evaluate.pack import parse_filters, read_emoji_pack, read_pictures
+    from mmgen.evaluate.probe import read_probe_pack
     from mmgen.evaluate.rate_plot import can_plot, draw_rate_plot
     from mmgen.evaluate.report import output_directory
     from mmgen.pictures import save_png
@@ -109,6 +117,11 @@ def evaluate_tokenizer_command(
     candidates = [_candidate(name, places.get(name)) for name in names]
     directory = output_directory(output)
     pictures = read_pictures(data, column=picture_column, filters=wanted, limit=limit)
+    probe_pack = None
+    if probe is not None:
+        probe_pack = read_probe_pack(
+            data, picture_column=picture_column, column=probe, filters=wanted, limit=limit
+        )
     classifier = None
     if judge is not None:
         rows = [row for row in read_emoji_pack(judge) if row.split == "train"]
@@ -119,6 +132,7 @@ def evaluate_tokenizer_command(
         judge=classifier,
         code_model=CodeModelConfig() if with_lm else None,
         progress=watched,
+        probe_pack=probe_pack,
     )
     save_png(page(measured), directory / "reconstructions.png")
     if can_plot():

@@ -18,6 +18,7 @@ from mmgen.evaluate.image_codecs import (
     codec_curve,
     nearest_in_size,
 )
+from mmgen.evaluate.probe import ProbePack
 from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.report import table
 from mmgen.evaluate.yardstick import Candidate, Figures, Measured, measure
@@ -67,6 +68,7 @@ class Comparison:
             self._codes(),
             self._robustness(),
             self._beside_codecs(),
+            *self._probes(),
             "\n".join(f"- Not measured: {item}" for item in self.not_measured),
         ]
         return "\n\n".join(parts) + "\n"
@@ -167,6 +169,28 @@ class Comparison:
             "are nearest in size, headers included; where the files are larger, it has no smaller."
         )
 
+    def _probes(self) -> list[str]:
+        found = [(item.name, item.probe) for item in self.tokenizers if item.probe is not None]
+        if not found:
+            return []
+        first = found[0][1]
+        head = ["codebook", "mean of code vectors", "code vectors side by side"]
+        rows = [
+            [
+                name if len(score.codebooks) == 1 else f"{name}, codebook {index}",
+                f"{book.mean:.1%}",
+                "-" if book.places is None else f"{book.places:.1%}",
+            ]
+            for name, score in found
+            for index, book in enumerate(score.codebooks)
+        ]
+        return [
+            f"## Probe of {first.column}\n\n{table(head, rows)}\n\nShare of the pictures whose "
+            f"{first.column} a logistic regression tells, having learned {first.num_classes} of "
+            f"them from {first.num_train} other pictures. Always naming the commonest: "
+            f"{first.commonest:.1%}."
+        ]
+
 
 def compare(
     candidates: Sequence[Candidate],
@@ -175,6 +199,7 @@ def compare(
     judge: Classifier | None,
     code_model: CodeModelConfig | None,
     progress: Progress,
+    probe_pack: ProbePack | None = None,
 ) -> tuple[Comparison, tuple[Measured, ...]]:
     """Measure tokenizers one after another, and codecs on the same pictures."""
     measured = tuple(
@@ -185,6 +210,7 @@ def compare(
             code_model=code_model,
             progress=progress,
             speed_seconds=SPEED_SECONDS,
+            probe_pack=probe_pack,
         )
         for candidate in candidates
     )
@@ -196,6 +222,8 @@ def compare(
         )
     if code_model is None:
         missing.append("bits per image under a small decoder: ask with --with-lm.")
+    if probe_pack is None:
+        missing.append("what codes say of a class: name a column of the pack with --probe.")
     formats = available_codecs()
     missing += [f"{form}: this Pillow was built without it." for form in set(CODECS) - set(formats)]
     groups: dict[tuple[tuple[int, ...], ...], list[Measured]] = {}

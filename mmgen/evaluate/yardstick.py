@@ -15,6 +15,7 @@ from mmgen.evaluate.code_model import CodeModelConfig, CodeModelScore, score_cod
 from mmgen.evaluate.feature_distance import feature_distance
 from mmgen.evaluate.glyphs import SignScore, sign_scores
 from mmgen.evaluate.metrics import detail_psnr, mean_fidelity, ms_ssim, num_scales
+from mmgen.evaluate.probe import ProbePack, ProbeScore, probe
 from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.robustness import Damage, robustness
 from mmgen.evaluate.speed import tokenizer_speeds
@@ -111,6 +112,8 @@ class Figures:
     """Pictures per second."""
     code_model: CodeModelScore | None
     """How hard the codes are to predict; none if that was not asked for."""
+    probe: ProbeScore | None
+    """What the codes say of a class; none if that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,6 +135,7 @@ def measure(
     code_model: CodeModelConfig | None,
     progress: Progress,
     speed_seconds: float,
+    probe_pack: ProbePack | None = None,
     seed: int = 0,
 ) -> Measured:
     """Measure one tokenizer on some pictures, each at its size nearest to the picture's own.
@@ -140,6 +144,7 @@ def measure(
         judge: classifier in whose features pictures are compared; none leaves that out.
         code_model: settings of the small decoder; none leaves it out.
         speed_seconds: how long each of four timings takes.
+        probe_pack: classes of the pictures, and where to learn them; none leaves that out.
         seed: of the codes that are replaced.
     """
     tokenizer, name = candidate.tokenizer, candidate.name
@@ -193,6 +198,7 @@ def measure(
         rate=_rate(tokenizer, originals, own, watch),
         speeds=tuple(tokenizer_speeds(tokenizer, seconds=speed_seconds, progress=watch)),
         code_model=score,
+        probe=None if probe_pack is None else probe(tokenizer, codes, probe_pack, progress=watch),
     )
     return Measured(figures=figures, originals=tuple(originals), decoded=tuple(decoded))
 

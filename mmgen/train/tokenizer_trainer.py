@@ -139,9 +139,10 @@ class TokenizerTask(AbstractPictureTask):
         self._psnr = 0.0
 
     def begin(self, pictures: TrainingPictures, seed: int) -> None:
-        # What starts from another tokenizer's weights has seen pictures already.
-        if self._config.start_from is None:
-            self._tokenizer.begin_training(pictures.sample(NUM_BEGINNING, seed=seed))
+        self._tokenizer.begin_training(pictures.sample(NUM_BEGINNING, seed=seed))
+        # What is taken from another tokenizer has seen more than these pictures.
+        if self._config.start_from is not None:
+            start_from(self._tokenizer, self._config.start_from)
 
     def loss(self, batch: Batch, progress: float) -> Tensor:
         config = self._config

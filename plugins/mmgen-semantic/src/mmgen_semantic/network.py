@@ -25,6 +25,9 @@ from mmgen_semantic.teachers import AbstractTeacher, ContrastiveTeacher, Lesson
 
 __all__ = ["Pupil", "SemanticDecoder", "SemanticEncoder", "SemanticNetwork"]
 
+BATCH = 64
+"""Pictures looked at at once before training."""
+
 
 class SemanticEncoder(nn.Module):
     """`[batch, 3, 8h, 8w]` in 0..1 to latents `[batch, meaning_dim + pixel_dim, h, w]`."""
@@ -102,7 +105,44 @@ class SemanticNetwork(AbstractAutoencoder):
         # No module, so that it is neither trained nor saved.
         self._teacher = teacher
         if isinstance(teacher, ContrastiveTeacher):
-            _begin_as(self.encoder, teacher)
+            _begin_as(self.encoder.tower, teacher)
+
+    @torch.no_grad()
+    def begin(self, images: Tensor) -> None:
+        """Let meanings begin as the main directions of what the tower's features say of a lesson.
+
+        This is a regression of reduced rank from features to the lesson, then k-means for the
+        codes. Training makes more of it; but with little training this is most of what there is.
+
+        Args:
+            images: `[num, 3, height, width]` in 0..1.
+        """
+        assert isinstance(self.encoder, SemanticEncoder)
+        assert self._teacher is not None and self.pupil is not None
+        parts = []
+        for batch in images.split(BATCH):
+            found = self.encoder.tower(batch)
+            lesson = self._teacher.look(batch, *found.shape[1:3])
+            parts.append((found.flatten(0, 2), lesson.places.flatten(0, 2)))
+        features, lessons = (torch.cat(part) for part in zip(*parts, strict=True))
+        middle = features.mean(dim=0)
+        features, lessons = features - middle, _standardised(lessons)
+        slopes = torch.linalg.lstsq(features, lessons).solution
+        told = features @ slopes
+        _, directions = torch.linalg.eigh(told.T @ told / len(told))
+        meaning = self.encoder.meaning
+        # Those of the largest eigenvalues come last.
+        main = directions[:, -meaning.out_features :]
+        num = main.shape[1]
+        latents = told @ main
+        scale = latents.square().mean().sqrt()
+        meaning.weight.zero_()
+        meaning.weight[:num] = (slopes @ main).T / scale
+        meaning.bias.copy_(-meaning.weight @ middle)
+        self.pupil.places.weight.zero_()
+        self.pupil.places.weight[:, :num] = main * scale
+        self.pupil.places.bias.zero_()
+        self.quantizer.begin(functional.pad(latents / scale, (0, meaning.out_features - num)))
 
     def forward(self, images: Tensor) -> TrainingOutput:
         assert self.encoder is not None and self.decoder is not None
@@ -124,21 +164,12 @@ class SemanticNetwork(AbstractAutoencoder):
         )
 
 
-def _begin_as(encoder: SemanticEncoder, teacher: ContrastiveTeacher) -> None:
-    """Start the semantic half as a teacher of the same shape, seen along its main directions."""
+def _begin_as(tower: FeatureTower, teacher: ContrastiveTeacher) -> None:
+    """Start the semantic tower as that of a teacher of the same shape."""
     theirs = teacher.network.image.state_dict()
-    ours = encoder.tower.state_dict()
-    if {name: value.shape for name, value in ours.items()} != {
-        name: value.shape for name, value in theirs.items()
-    }:
-        return
-    encoder.tower.load_state_dict(theirs)
-    projection = teacher.network.projection
-    turned, _, _ = torch.linalg.svd(projection.weight, full_matrices=False)
-    main = turned[:, : encoder.meaning.out_features].T
-    with torch.no_grad():
-        encoder.meaning.weight[: len(main)] = main @ projection.weight
-        encoder.meaning.bias[: len(main)] = main @ (projection.bias - teacher.network.centre)
+    shapes = {name: value.shape for name, value in theirs.items()}
+    if shapes == {name: value.shape for name, value in tower.state_dict().items()}:
+        tower.load_state_dict(theirs)
 
 
 def _standardised(values: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ class DualQuantizer(AbstractQuantizer):
         self.dim = meaning_dim + self.pixels.dim
         self.codebook_sizes = (codebook_size, *self.pixels.codebook_sizes)
 
+    def begin(self, meanings: Tensor) -> None:
+        """Let the semantic codes begin as k-means of latents `[num, meaning_dim]`."""
+        self.meanings.begin(functional.layer_norm(meanings, (self.meaning_dim,)))
+
     def forward(self, latents: Tensor) -> Quantized:
         split = [self.meaning_dim, self.pixels.dim]
         meaning, pixel = torch.split(latents, split, dim=-1)

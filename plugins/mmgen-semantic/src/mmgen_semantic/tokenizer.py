@@ -24,6 +24,9 @@ from mmgen_semantic.teachers import load_teacher
 
 __all__ = ["SemanticSettings", "SemanticTokenizer"]
 
+NUM_BEGINNING = 512
+"""Pictures that are enough to begin with: each has many places."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticSettings(ConvolutionalSettings):
@@ -83,6 +86,11 @@ class SemanticTokenizer(AbstractGridTokenizer):
                 "`mmgen train semantic` left, or to a vision model of transformers"
             )
         return super().untrained(settings, seed=seed)
+
+    def begin_training(self, pictures: torch.Tensor) -> None:
+        network = self.network()
+        assert isinstance(network, SemanticNetwork)
+        network.begin(pictures[:NUM_BEGINNING])
 
     @classmethod
     def make_quantizer(cls, settings: LearnedSettings) -> AbstractQuantizer:
