@@ -136,8 +136,6 @@ class Contrast:
     """Mean of both directions, in nats."""
     accuracy: Tensor
     """Share of the pictures whose nearest text is theirs."""
-    offset: Tensor
-    """Squared distance of the centre from the batch's mean; training lowers it besides."""
 
 
 class ContrastiveNetwork(nn.Module):
@@ -148,7 +146,6 @@ class ContrastiveNetwork(nn.Module):
         self.settings = settings
         self.image = FeatureTower(settings.widths, settings.depths)
         self.projection = nn.Linear(self.image.width, settings.dim)
-        self.centre = nn.Parameter(torch.zeros(settings.dim))
         self.text = WordBag(settings.num_words, settings.word_dim, settings.dim)
         self.scale = nn.Parameter(torch.tensor(START_SCALE))
 
@@ -160,8 +157,7 @@ class ContrastiveNetwork(nn.Module):
         off first. In training pictures are moved and recoloured.
         """
         seen = augmented(images) if self.training else images
-        embedded = self.embedded(seen)
-        pictures = functional.normalize(_centred(embedded), dim=-1)
+        pictures = functional.normalize(_centred(self.embedded(seen)), dim=-1)
         texts = functional.normalize(_centred(self.text(captions)), dim=-1)
         logits = self.scale.clamp_max(MAX_SCALE).exp() * pictures @ texts.T
         names = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
@@ -170,20 +166,11 @@ class ContrastiveNetwork(nn.Module):
         target = is_right / is_right.sum(dim=-1, keepdim=True)
         loss = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
         best = rearrange(logits.argmax(dim=-1), "b -> b 1")
-        # As before the centre was taken off: only the centre is to follow the mean.
-        fixed = embedded.detach() + self.centre.detach()
-        return Contrast(
-            loss=loss / 2,
-            accuracy=is_right.gather(1, best).float().mean(),
-            offset=(fixed - self.centre).mean(dim=0).square().sum(),
-        )
+        return Contrast(loss / 2, is_right.gather(1, best).float().mean())
 
     def places(self, images: Tensor) -> Tensor:
-        """Return a vector for every 8x8 pixels of `[batch, 3, 8h, 8w]`: `[batch, h, w, dim]`.
-
-        Over many pictures their mean is near 0.
-        """
-        vectors: Tensor = self.projection(self.image(images)) - self.centre
+        """Return a vector for every 8x8 pixels of `[batch, 3, 8h, 8w]`: `[batch, h, w, dim]`."""
+        vectors: Tensor = self.projection(self.image(images))
         return vectors
 
     def embedded(self, images: Tensor) -> Tensor:

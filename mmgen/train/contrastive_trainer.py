@@ -55,7 +55,7 @@ class ContrastiveTask(AbstractPictureTask):
     def loss(self, batch: Batch, progress: float) -> Tensor:
         contrast = self.network(batch.images, batch.captions)
         self._accuracy = contrast.accuracy.item()
-        loss: Tensor = contrast.loss + contrast.offset
+        loss: Tensor = contrast.loss
         return loss
 
     def figures(self) -> dict[str, float]:
