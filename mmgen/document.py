@@ -19,7 +19,7 @@ from mmgen.errors import GrammarError, PluginError, SettingsError, VocabularyErr
 from mmgen.grammar import Grammar, Ids, ImageSpan, MarkKind, MarkSpan, Role, Span, TextSpan
 from mmgen.pictures import PictureSource, open_picture, to_array
 from mmgen.text_tokenizer import TextTokenizer
-from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Layout, Ordered
+from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Layout, Ordered, Picture
 from mmgen.vocabulary import Vocabulary
 
 __all__ = [
@@ -83,6 +83,21 @@ class Document:
         object.__setattr__(self, "segments", _joined(self.segments))
         if bool(self.turns) == bool(self.segments):
             raise SettingsError("a document has turns or segments: one of the two, and not empty")
+
+    @property
+    def captioned_images(self) -> list[tuple[Image, str]]:
+        """Every image in order, with its caption for visual tokenizers that read one.
+
+        What the assistant draws has the words of the user's last turn; other images have none.
+        """
+        found = [(item, "") for item in self.segments if isinstance(item, Image)]
+        asked = ""
+        for turn in self.turns:
+            if turn.role == "user":
+                asked = "".join(item.text for item in turn.segments if isinstance(item, Text))
+            caption = asked if turn.role == "assistant" else ""
+            found += [(item, caption) for item in turn.segments if isinstance(item, Image)]
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,7 +205,7 @@ class DocumentCodec:
             length: positions, for tokenizers of variable length; without it and without
                 `quality`, that of the default layout, unless the tokenizer chooses lengths itself.
             quality: 0..1, from which such a tokenizer takes the length.
-            captions: one text per picture, for tokenizers that read it.
+            captions: one text per picture; a tokenizer that reads none is not given them.
         """
         tokenizer = self._loaded(name)
         sizes = list(self.sizes(name))
@@ -210,7 +225,8 @@ class DocumentCodec:
             picture = open_picture(source)
             target = size or _nearest((picture.height, picture.width), sizes)
             arrays.append(to_array(picture, target, spec.resize))
-        encoded = tokenizer.encode(arrays, length=length, quality=quality, captions=captions)
+        said = captions if "encode" in spec.captions_used else None
+        encoded = tokenizer.encode(arrays, length=length, quality=quality, captions=said)
         for codes in encoded:
             if codes.layout not in layouts or not codes.is_complete:
                 raise PluginError(
@@ -218,6 +234,23 @@ class DocumentCodec:
                     f"{codes.layout}; the vocabulary has {', '.join(map(str, layouts[:8]))}"
                 )
         return encoded
+
+    def decode_image(self, codes: Codes, name: str, *, caption: str = "") -> Picture:
+        """Return the picture of codes; a tokenizer that reads no captions is not given this one."""
+        tokenizer = self._loaded(name)
+        said = [caption] if "decode" in tokenizer.spec.captions_used else None
+        return tokenizer.decode([codes], captions=said)[0]
+
+    def caption_after(self, prompt_ids: Ids) -> str:
+        """Return the caption of what the assistant draws next, as `captioned_images` would say."""
+        ids = list(map(int, prompt_ids))
+        vocabulary = self.vocabulary
+        if vocabulary.user_id not in ids:
+            return ""
+        start = len(ids) - ids[::-1].index(vocabulary.user_id)
+        stop = ids.index(vocabulary.end_id, start) if vocabulary.end_id in ids[start:] else len(ids)
+        words = [id_ for id_ in ids[start:stop] if id_ < vocabulary.num_text_ids]
+        return self.text_tokenizer.decode(words)
 
     def _write(self, document: Document) -> _Writer:
         """Write all but the closing mark of a document."""
@@ -250,20 +283,17 @@ class DocumentCodec:
 
     def _all_codes(self, document: Document) -> list[Codes]:
         """Return the codes of all images of a document in order, encoding what is not yet."""
-        segments = [
-            *document.segments,
-            *(item for turn in document.turns for item in turn.segments),
-        ]
-        images = [segment for segment in segments if isinstance(segment, Image)]
-        codes = [image.codes for image in images]
-        for name in dict.fromkeys(image.tokenizer for image in images):
+        images = document.captioned_images
+        codes = [image.codes for image, _ in images]
+        for name in dict.fromkeys(image.tokenizer for image, _ in images):
             pending = {
-                index: image.picture
-                for index, image in enumerate(images)
+                index: (image.picture, caption)
+                for index, (image, caption) in enumerate(images)
                 if image.tokenizer == name and image.codes is None and image.picture is not None
             }
             if pending:
-                encoded = self.encode_images(list(pending.values()), name)
+                pictures, captions = zip(*pending.values(), strict=True)
+                encoded = self.encode_images(pictures, name, captions=captions)
                 for index, item in zip(pending, encoded, strict=True):
                     codes[index] = item
         return [item for item in codes if item is not None]

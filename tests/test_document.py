@@ -94,7 +94,10 @@ class Lengths(Grey):
     def __init__(self, default: int | None = None) -> None:
         layouts = tuple(Ordered(length) for length in range(1, 9))
         self._spec = VisualTokenizerSpec(
-            codebook_sizes=(16, 4), layouts=layouts, pixels=FixedPixels(8, 8)
+            codebook_sizes=(16, 4),
+            layouts=layouts,
+            pixels=FixedPixels(8, 8),
+            captions_used=frozenset({"encode", "decode"}),
         )
         self._default = default
         self.asked: list[Any] = []
@@ -110,6 +113,17 @@ class Lengths(Grey):
         self.asked.append((length, quality, captions))
         positions = self._default or length or 8
         return [Codes(np.zeros((positions, 2), dtype=np.int64), Ordered(positions)) for _ in images]
+
+    def decode(
+        self,
+        codes: Sequence[Codes],
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> list[Picture]:
+        self.asked.append(captions)
+        return [np.zeros((8, 8, 3), dtype=np.float32) for _ in codes]
 
 
 def made_vocabulary() -> Vocabulary:
@@ -336,7 +350,7 @@ def test_pictures_of_a_document_are_encoded_together_and_in_order(tmp_path: Path
     last = Image(codes=grey_codes(15, Grid(4, 4)), tokenizer="grey")
     assert decoded.turns[1].segments == (Text("and"), last)
     assert grey.calls == [2]
-    assert lengths.asked == [(4, None, None)]
+    assert lengths.asked == [(4, None, ("",))]
 
 
 @pytest.mark.parametrize(
@@ -381,6 +395,38 @@ def test_length_quality_and_captions_reach_the_tokenizer() -> None:
     codec.encode_images([picture(8, 8)], "lengths", length=2)
     codec.encode_images([picture(8, 8)], "lengths", quality=0.5, captions=["a"])
     assert lengths.asked == [(4, None, None), (2, None, None), (None, 0.5, ["a"])]
+
+
+def test_a_tokenizer_that_reads_no_captions_is_given_none() -> None:
+    codes = CODEC.encode_images([picture(8, 8)], "grey", captions=["a grey square"])
+    assert codes == CODEC.encode_images([picture(8, 8)], "grey")
+    lengths = Lengths()
+    codec = DocumentCodec(VOCABULARY, BPE, {"lengths": lengths})
+    codec.decode_image(Codes(np.zeros((2, 2), dtype=np.int64), Ordered(2)), "lengths", caption="a")
+    assert lengths.asked == [["a"]]
+
+
+def test_what_is_drawn_has_the_words_of_the_last_request_as_its_caption() -> None:
+    shown, drawn, again = (Image(picture=picture(8, 8), tokenizer="lengths") for _ in range(3))
+    document = Document(
+        turns=(
+            Turn("user", (Text("Draw "), shown, Text("in red"))),
+            Turn("assistant", (Text("Like so: "), drawn)),
+            Turn("user", (Text("now in blue"),)),
+            Turn("assistant", (again,)),
+        )
+    )
+    captions = ["", "Draw in red", "now in blue"]
+    assert document.captioned_images == list(zip((shown, drawn, again), captions, strict=True))
+    lengths = Lengths()
+    codec = DocumentCodec(VOCABULARY, BPE, {"lengths": lengths})
+    codec.encode(document)
+    assert [list(said) for *_, said in lengths.asked] == [captions]
+    for count, caption in ((1, "Draw in red"), (3, "now in blue")):
+        prompt_ids = codec.encode_prompt(Document(turns=document.turns[:count]))
+        assert codec.caption_after(prompt_ids) == caption
+    assert codec.caption_after(codec.encode_prompt(Document(segments=(Text("a story"),)))) == ""
+    assert Document(segments=(Text("see"), shown)).captioned_images == [(shown, "")]
 
 
 def test_codes_that_the_vocabulary_cannot_spell_are_refused() -> None:

@@ -271,8 +271,8 @@ class _Drawing:
             err=True,
         )
         codes = Codes(recorded, image.codes.layout)
-        tokenizer = session.codec.visual_tokenizers[image.tokenizer]
-        return replace(image, codes=codes, picture=tokenizer.decode([codes])[0])
+        picture = session.codec.decode_image(codes, image.tokenizer, caption=image.caption)
+        return replace(image, codes=codes, picture=picture)
 
     def _report(self, prompt: str, error: MmgenError) -> None:
         """Report a prompt's failure, once for all its pictures."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ from mmgen.visual_tokenizer import Codes
 __all__ = ["PrepareConfig", "Progress", "flags_of", "prepare"]
 
 _NUM_OTHERS = 4096
+
+_Key: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +256,8 @@ class _Maker:
         refused = []
         limit = self._config.context_length
         for draft in drafts:
-            encoded = self._codec.encode(_with_codes(draft.document, codes))
+            spelled = (codes[self._key(*item)] for item in draft.document.captioned_images)
+            encoded = self._codec.encode(_with_codes(draft.document, spelled))
             if len(encoded.ids) > limit:
                 reason = (
                     f"variant {draft.variant} has {len(encoded.ids)} ids, more than the context "
@@ -261,31 +265,34 @@ class _Maker:
                 )
                 refused.append((draft.row, reason))
                 continue
+            flags = flags_of(encoded)
             samples.append(
-                Sample(
-                    row=draft.row,
-                    variant=draft.variant,
-                    ids=encoded.ids,
-                    flags=flags_of(encoded),
-                )
+                Sample(row=draft.row, variant=draft.variant, ids=encoded.ids, flags=flags)
             )
         return samples, refused
 
-    def _codes(self, drafts: Sequence[_Draft]) -> dict[int, Codes]:
-        """Return the codes of every picture in drafts by its identity, each encoded once."""
-        pictures: dict[int, PilImage.Image] = {}
+    def _codes(self, drafts: Sequence[_Draft]) -> dict[_Key, Codes]:
+        """Return the codes of every picture in drafts, each encoded once for each caption read."""
+        pictures: dict[_Key, PilImage.Image] = {}
         for draft in drafts:
-            for segment in _segments(draft.document):
-                if isinstance(segment, Image) and isinstance(segment.picture, PilImage.Image):
-                    pictures[id(segment.picture)] = segment.picture
+            for image, caption in draft.document.captioned_images:
+                assert isinstance(image.picture, PilImage.Image)
+                pictures[self._key(image, caption)] = image.picture
         keys = list(pictures)
-        codes: dict[int, Codes] = {}
+        codes: dict[_Key, Codes] = {}
         for start in range(0, len(keys), self._config.batch_size):
             part = keys[start : start + self._config.batch_size]
             assert self.tokenizer is not None
-            encoded = self._codec.encode_images([pictures[key] for key in part], self.tokenizer)
+            captions = [caption for _, caption in part]
+            shown = [pictures[key] for key in part]
+            encoded = self._codec.encode_images(shown, self.tokenizer, captions=captions)
             codes.update(zip(part, encoded, strict=True))
         return codes
+
+    def _key(self, image: Image, caption: str) -> _Key:
+        """Return the identity of a picture, with its caption if the tokenizer reads captions."""
+        spec = self._codec.visual_tokenizers[image.tokenizer].spec
+        return id(image.picture), caption if "encode" in spec.captions_used else ""
 
     def _split(self, row: str, text: str) -> Iterator[Sample]:
         """Yield a plain text as documents that fit the context."""
@@ -324,23 +331,17 @@ def _tokenizer_name(config: PrepareConfig, codec: DocumentCodec) -> str | None:
     return config.tokenizer or next(iter(names), None)
 
 
-def _segments(document: Document) -> Iterator[Segment]:
-    yield from document.segments
-    for turn in document.turns:
-        yield from turn.segments
-
-
-def _with_codes(document: Document, codes: Mapping[int, Codes]) -> Document:
+def _with_codes(document: Document, codes: Iterator[Codes]) -> Document:
     def spelled(segments: Sequence[Segment]) -> tuple[Segment, ...]:
         return tuple(
-            Image(codes=codes[id(segment.picture)], tokenizer=segment.tokenizer)
-            if isinstance(segment, Image)
-            else segment
-            for segment in segments
+            Image(codes=next(codes), tokenizer=item.tokenizer) if isinstance(item, Image) else item
+            for item in segments
         )
 
+    # In the order of `captioned_images`.
+    loose = spelled(document.segments)
     turns = tuple(replace(turn, segments=spelled(turn.segments)) for turn in document.turns)
-    return Document(turns=turns, segments=spelled(document.segments))
+    return Document(turns=turns, segments=loose)
 
 
 def _identity(

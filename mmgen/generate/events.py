@@ -88,6 +88,8 @@ class ImageProgress:
     """Token ids of the image's codes; the list grows while the image is drawn."""
     vocabulary: Vocabulary
     decoder: AbstractVisualTokenizer
+    caption: str = ""
+    """What it is to show, for a decoder that reads captions."""
 
     @property
     def codes(self) -> Codes:
@@ -99,7 +101,8 @@ class ImageProgress:
 
     def preview(self) -> Picture:
         """Decode what is there; the rest is blank."""
-        return self.decoder.preview(self.codes)
+        is_read = "decode" in self.decoder.spec.captions_used
+        return self.decoder.preview(self.codes, caption=self.caption if is_read else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +127,8 @@ class ImageFinished:
     """What guidance led away from, where words said it."""
     num_restarts: int = 0
     """Times that the engine had to take the image up again."""
+    caption: str = ""
+    """What it was to show, for decoders that read captions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ class TurnInProgress:
         self._vocabulary = codec.vocabulary
         self._settings = settings
         self._context_length = context_length
+        self._caption = codec.caption_after(prompt_ids)
         self._ids = list(prompt_ids)
         self._state: GrammarState = codec.grammar.state_after(prompt_ids)
         self._num_prompt_ids = len(prompt_ids)
@@ -185,6 +186,7 @@ class TurnInProgress:
                 image.code_ids,
                 self._vocabulary,
                 self._codec.visual_tokenizers[image.tokenizer],
+                self._caption,
             )
             return
         self._state = self._state.advance(id_)
@@ -215,7 +217,7 @@ class TurnInProgress:
         self._state = self._state.advance_all(image.code_ids[image.num_given :])
         self._segments.append(Image(codes=codes, tokenizer=image.tokenizer))
         # One at a time, so that a picture is the same to the bit whatever is drawn beside it.
-        picture = self._codec.visual_tokenizers[image.tokenizer].decode([codes])[0]
+        picture = self._codec.decode_image(codes, image.tokenizer, caption=self._caption)
         return ImageFinished(
             index=self.index,
             tokenizer=image.tokenizer,
@@ -228,6 +230,7 @@ class TurnInProgress:
             num_ids=len(image.code_ids) - image.num_given,
             negative_prompt=self._settings.negative_prompt,
             num_restarts=step.num_restarts,
+            caption=self._caption,
         )
 
     def _finished(self) -> TurnFinished:

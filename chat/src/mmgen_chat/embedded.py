@@ -332,7 +332,14 @@ def _render(loaded: _Loaded, picture: Picture) -> Picture:
             f"({picture.fingerprint or 'unknown'}), which {loaded.info.model} does not have; "
             "open the model that drew it"
         )
-    tokenizer = loaded.session.codec.visual_tokenizers[name]
-    array = tokenizer.decode([codes])[0] if codes.is_complete else tokenizer.preview(codes)
+    codec = loaded.session.codec
+    words = "" if picture.drawing is None else picture.drawing.prompt
+    tokenizer = codec.visual_tokenizers[name]
+    caption = words if "decode" in tokenizer.spec.captions_used else None
+    array = (
+        codec.decode_image(codes, name, caption=words)
+        if codes.is_complete
+        else tokenizer.preview(codes, caption=caption)
+    )
     rendered = to_picture(array)
     return replace(picture, png=png_bytes(rendered), size=(rendered.height, rendered.width))
