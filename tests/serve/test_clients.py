@@ -256,6 +256,9 @@ def test_the_llm_command_talks_and_looks(server: RunningServer, tmp_path: Path) 
         assert done.returncode == 0, done.stderr
     assert server.desk.metrics.value("mmgen_tokens_total", modality="text") > 0
     # The model decides whether it draws, and sooner or later it does.
-    while not server.desk.metrics.value("mmgen_images_total"):
+    for _ in range(20):
         done = llm("--no-stream", "draw a fox")
         assert done.returncode == 0, done.stderr
+        if server.desk.metrics.value("mmgen_images_total"):
+            break
+    assert server.desk.metrics.value("mmgen_images_total")
