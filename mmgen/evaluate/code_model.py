@@ -20,9 +20,14 @@ from torch.nn import functional
 from mmgen.errors import SettingsError
 from mmgen.evaluate.progress import Progress
 from mmgen.model import Decoder, DecoderConfig, init_weights
-from mmgen.visual_tokenizer import Codes
+from mmgen.visual_tokenizer import Codes, Ordered
 
 __all__ = ["CodeModelConfig", "CodeModelScore", "score_codes"]
+
+_ABSENT = -1
+"""Stands in the place of codes behind the end of a picture that is shorter than others."""
+
+IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +79,11 @@ def score_codes(
 ) -> CodeModelScore:
     """Train the decoder on the first pictures and score the last ones.
 
-    All pictures must have one layout.
+    All pictures must have one layout, but `Ordered` ones may differ in length: the decoder then
+    spells the length first, as a model would, and its bits count.
     """
     layouts = {item.layout for item in codes}
-    if len(layouts) != 1:
+    if len(layouts) != 1 and not all(isinstance(layout, Ordered) for layout in layouts):
         raise SettingsError(
             f"the pictures have {len(layouts)} layouts, but a small decoder learns one; give "
             "pictures of one shape"
@@ -89,7 +95,10 @@ def score_codes(
             f"{config.batch_size * 2} or more"
         )
     starts = np.concatenate([[0], np.cumsum(codebook_sizes)])
-    ids = torch.from_numpy(np.stack([item.array for item in codes]) + starts[:-1])
+    longest = max(len(item.array) for item in codes)
+    ids = torch.full((len(codes), longest, len(codebook_sizes)), _ABSENT)
+    for row, item in zip(ids, codes, strict=True):
+        row[: len(item.array)] = torch.from_numpy(item.array + starts[:-1])
     with torch.random.fork_rng(devices=[]):
         model = _CodeModel(ids, starts.tolist(), config)
         trained = model.train(ids[:-num_held_out], progress)
@@ -103,15 +112,19 @@ def score_codes(
 
 
 class _CodeModel:
-    """A decoder over codes `[pictures, positions, codebooks]`, each codebook with its own ids."""
+    """A decoder over codes `[pictures, positions, codebooks]`, each codebook with its own ids.
+
+    Pictures that are shorter than others end in `_ABSENT`; then there are ids of lengths too.
+    """
 
     def __init__(self, ids: Tensor, starts: Sequence[int], config: CodeModelConfig) -> None:
         self.config = config
         self.starts = starts
-        length = ids.shape[1] * ids.shape[2]
+        self.num_lengths = ids.shape[1] if (ids == _ABSENT).any() else 0
+        length = ids.shape[1] * ids.shape[2] + bool(self.num_lengths)
         self.decoder = Decoder(
             DecoderConfig(
-                vocab_size=starts[-1] + 1,  # one more to begin with
+                vocab_size=starts[-1] + 1 + self.num_lengths,  # one more to begin with
                 hidden_size=config.hidden_size,
                 num_layers=config.num_layers,
                 num_heads=max(1, config.hidden_size // 64),
@@ -141,7 +154,8 @@ class _CodeModel:
             chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
             total = self._nats(ids[chosen])
             optimizer.zero_grad(set_to_none=True)
-            (total / ids[chosen].numel()).backward()  # type: ignore[no-untyped-call]
+            num_codes = (ids[chosen] != _ABSENT).sum()
+            (total / num_codes).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
             optimizer.step()
             nats += total.item()
@@ -158,12 +172,23 @@ class _CodeModel:
         """Return the sum over all codes of some pictures."""
         flat = rearrange(ids, "b p c -> b (p c)")
         begin = torch.full_like(flat[:, :1], self.starts[-1])
-        inputs = torch.cat([begin, flat[:, :-1]], dim=1)
-        positions = torch.arange(flat.shape[1]).expand_as(flat)
-        hidden = rearrange(self.decoder(inputs, positions), "b (p c) d -> b p c d", c=ids.shape[2])
+        lengths = (ids[:, :, 0] != _ABSENT).sum(dim=1, keepdim=True) - 1
+        opening = torch.cat([begin, begin + 1 + lengths], dim=1) if self.num_lengths else begin
+        # What stands behind the end is read by nothing that counts.
+        inputs = torch.cat([opening, flat[:, :-1].clamp_min(0)], dim=1)
+        hidden = self.decoder(inputs, torch.arange(inputs.shape[1]).expand_as(inputs))
+        head, first = self.decoder.head.weight, self.starts[-1] + 1
         total = torch.zeros(())
+        if self.num_lengths:
+            logits = hidden[:, 0] @ head[first:].T
+            total = total + functional.cross_entropy(logits, lengths[:, 0], reduction="sum")
+            hidden = hidden[:, 1:]
+        hidden = rearrange(hidden, "b (p c) d -> b p c d", c=ids.shape[2])
         for book, (start, stop) in enumerate(zip(self.starts, self.starts[1:], strict=False)):
-            logits = hidden[:, :, book] @ self.decoder.head.weight[start:stop].T
-            targets = (ids[:, :, book] - start).flatten()
-            total = total + functional.cross_entropy(logits.flatten(0, 1), targets, reduction="sum")
+            logits = hidden[:, :, book] @ head[start:stop].T
+            targets = ids[:, :, book].flatten()
+            targets = torch.where(targets == _ABSENT, IGNORED, targets - start)
+            total = total + functional.cross_entropy(
+                logits.flatten(0, 1), targets, reduction="sum", ignore_index=IGNORED
+            )
         return total

@@ -222,9 +222,10 @@ def _rate(
     own: RatePoint,
     progress: Progress,
 ) -> tuple[RatePoint, ...]:
-    """Return a point for each length of a tokenizer that has several, or its only one."""
+    """Return a point for each length that a tokenizer can be asked for, or its only one."""
     layouts = tokenizer.spec.layouts
-    if not isinstance(layouts[0], Ordered) or len(layouts) == 1:
+    is_ordered = isinstance(layouts[0], Ordered) and not tokenizer.spec.chooses_length
+    if not is_ordered or len(layouts) == 1:
         return (own,)
     points = []
     seed = 0 if tokenizer.spec.stochastic else None

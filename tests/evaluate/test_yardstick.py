@@ -21,7 +21,7 @@ from mmgen.evaluate.robustness import corrupted, robustness
 from mmgen.evaluate.yardstick import Candidate, measure
 from mmgen.pictures import to_picture
 from mmgen.testing import draw_picture, psnr
-from mmgen.visual_tokenizer import Codes, Grid, Picture
+from mmgen.visual_tokenizer import Codes, Grid, Ordered, Picture
 from mmgen_palette import PaletteTokenizer
 
 PICTURES = [draw_picture((64, 64), seed=seed) for seed in range(6)]
@@ -148,6 +148,17 @@ def test_the_small_decoder_knows_what_it_can_know() -> None:
     assert order.bits_per_image < weight / 3
     assert (order.num_train, order.num_held_out) == (160, 40)
     assert score_codes(bound, sizes, config, progress=unwatched) == order
+
+
+def test_the_small_decoder_pays_for_lengths_and_not_for_what_is_absent() -> None:
+    random = np.random.default_rng(1)
+    lengths = random.choice([2, 8], 240)
+    codes = [Codes(random.integers(0, 4, (length, 1)), Ordered(int(length))) for length in lengths]
+    config = CodeModelConfig(hidden_size=64, num_layers=1, num_epochs=8)
+    score = score_codes(codes, (4,), config, progress=unwatched)
+    # One bit says which of two lengths it is, and two bits stand for each code at random.
+    weight = 1 + 2 * float(np.mean(lengths[-48:]))
+    assert weight - 0.7 < score.bits_per_image < weight * 1.15
 
 
 def test_the_small_decoder_needs_one_layout_and_enough_pictures() -> None:
