@@ -121,7 +121,7 @@ def bsq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
     return _grid_run("bsq", data, output, steps, {"entropy": 0.01})
 
 
-def glfq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
+def glfq(*, data: Path, output: Path, steps: int = 200) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `glfq`: four groups of 8 bits."""
     return _grid_run("glfq", data, output, steps, {})
 
