@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmgen.cli.coding import decode, encode, load_tokenizer, open_all, weights_option
 from mmgen.cli.wrapping import bridge, merge
 
 if TYPE_CHECKING:
     from mmgen.testing import CheckResult
-    from mmgen.visual_tokenizer import AbstractVisualTokenizer, Parts, Picture
+    from mmgen.visual_tokenizer import AbstractVisualTokenizer, Picture
 
 __all__ = ["tokenizer"]
 
-BATCH_SIZE = 32
 MAX_SHOWN_SIZES = 8
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_weights_option = click.option(
-    "--weights",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of settings and weights; without it, what the plugin ships.",
-)
 
 
 @click.group()
@@ -40,6 +33,8 @@ def tokenizer() -> None:
     """
 
 
+tokenizer.add_command(encode)
+tokenizer.add_command(decode)
 tokenizer.add_command(merge)
 tokenizer.add_command(bridge)
 
@@ -114,11 +109,11 @@ def new(name: str, kind: str, output: Path) -> None:
 
 @tokenizer.command()
 @click.argument("name")
-@_weights_option
+@weights_option
 @_json_option
 def info(name: str, weights: Path | None, as_json: bool) -> None:
     """Describe one visual tokenizer."""
-    facts = _facts(*_load(name, weights))
+    facts = _facts(*load_tokenizer(name, weights))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
@@ -142,7 +137,7 @@ def info(name: str, weights: Path | None, as_json: bool) -> None:
 )
 @click.option("--only", multiple=True, metavar="CHECK", help="Run this check (repeatable).")
 @click.option("--skip", multiple=True, metavar="CHECK", help="Leave it out (repeatable).")
-@_weights_option
+@weights_option
 @_json_option
 def check(
     name: str,
@@ -189,100 +184,6 @@ def check(
         )
 
 
-@tokenizer.command()
-@click.argument("name")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="A .npz or .json file; without it, JSON on standard output.",
-)
-@click.option("--size", metavar="HxW", help="Size in pixels; without it, the nearest in shape.")
-@click.option("--length", type=int, help="Positions, for tokenizers with several lengths.")
-@_weights_option
-def encode(
-    name: str,
-    images: tuple[Path, ...],
-    output: Path | None,
-    size: str | None,
-    length: int | None,
-    weights: Path | None,
-) -> None:
-    """Turn pictures into codes."""
-    from mmgen.cli.codes_file import CodesFile, check_output, write_codes
-    from mmgen.errors import PictureError, SettingsError
-
-    if output is not None:
-        check_output(output, ".npz", ".json")
-    name, subject = _load(name, weights, parts="encoder")
-    wanted = None if size is None else _parse_size(size, subject)
-    inputs, pictures = _open_all(images, subject, wanted)
-    codes = []
-    for start in range(0, len(pictures), BATCH_SIZE):
-        try:
-            codes += subject.encode(pictures[start : start + BATCH_SIZE], length=length)
-        except ValueError as error:
-            raise SettingsError(f"{name} refuses these settings: {error}") from error
-    if pictures:
-        write_codes(
-            CodesFile(name, subject.fingerprint, tuple(map(str, inputs)), tuple(codes)), output
-        )
-        if output is not None:
-            click.echo(output)
-    if len(pictures) < len(images):
-        raise PictureError(
-            f"{len(images) - len(pictures)} of {len(images)} pictures could not be read"
-        )
-
-
-@tokenizer.command()
-@click.argument("name")
-@click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="A .png file for one picture, a directory for several; default: named after FILE.",
-)
-@_weights_option
-def decode(name: str, file: Path, output: Path | None, weights: Path | None) -> None:
-    """Turn codes, as `encode` wrote them, into pictures (`-` reads JSON from standard input)."""
-    from mmgen.cli.codes_file import read_codes
-    from mmgen.errors import DataError, PluginError
-    from mmgen.pictures import half_blocks, save_png, to_picture
-
-    name, subject = _load(name, weights, parts="decoder")
-    stored = read_codes(file, name, subject.spec)
-    if stored.fingerprint != subject.fingerprint:
-        raise PluginError(
-            f"{file} has codes of {name} {stored.fingerprint}, but {subject.fingerprint} is "
-            "loaded; give the weights that made the codes with --weights"
-        )
-    paths = _outputs(file, output, stored.inputs)
-    try:
-        pictures = subject.decode(stored.codes)
-    except ValueError as error:
-        raise DataError(f"{file} has codes that {name} refuses: {error}") from error
-    metadata = {"mmgen.tokenizer": name, "mmgen.tokenizer_fingerprint": subject.fingerprint}
-    for path, array in zip(paths, pictures, strict=True):
-        picture = to_picture(array)
-        save_png(picture, path, metadata)
-        click.echo(path)
-        if sys.stdout.isatty():
-            click.echo(half_blocks(picture, 48))
-
-
-def _load(
-    name: str, weights: Path | None, parts: Parts = "both"
-) -> tuple[str, AbstractVisualTokenizer]:
-    """Return the plugin's name, and the tokenizer that a name or a folder stands for."""
-    from mmgen.plugins import load_visual_tokenizer, located_visual_tokenizer
-
-    plugin, place = located_visual_tokenizer(name, weights)
-    return plugin, load_visual_tokenizer(plugin, place, parts=parts)
-
-
 def _facts(name: str, subject: AbstractVisualTokenizer) -> dict[str, Any]:
     from mmgen.plugins import VISUAL_TOKENIZERS, find, load_visual_tokenizer_class
 
@@ -323,66 +224,7 @@ def _pictures_of(directory: Path, subject: AbstractVisualTokenizer) -> list[Pict
 
     suffixes = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
     paths = sorted(path for path in directory.iterdir() if path.suffix.lower() in suffixes)
-    _, pictures = _open_all(paths, subject, None)
+    _, pictures = open_all(paths, subject, None)
     if not pictures:
         raise PictureError(f"no pictures in {directory}; expected {', '.join(sorted(suffixes))}")
     return pictures
-
-
-def _open_all(
-    paths: Sequence[Path], subject: AbstractVisualTokenizer, size: tuple[int, int] | None
-) -> tuple[list[Path], list[Picture]]:
-    """Return the pictures that can be read, with their paths; name the others on stderr."""
-    from mmgen.errors import PictureError
-    from mmgen.pictures import open_picture, to_array
-
-    opened: list[Path] = []
-    pictures: list[Picture] = []
-    for path in paths:
-        try:
-            picture = open_picture(path)
-        except PictureError as error:
-            click.echo(f"mmgen: {error}", err=True)
-            continue
-        chosen = size or _nearest_size((picture.height, picture.width), subject.spec.sizes)
-        opened.append(path)
-        pictures.append(to_array(picture, chosen, subject.spec.resize))
-    return opened, pictures
-
-
-def _nearest_size(size: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the size nearest in aspect ratio, and of several the nearest in area."""
-
-    def distance(other: tuple[int, int]) -> tuple[float, float]:
-        aspect = math.log(other[0] / other[1]) - math.log(size[0] / size[1])
-        return round(abs(aspect), 6), abs(math.log(other[0] * other[1] / (size[0] * size[1])))
-
-    return min(sizes, key=distance)
-
-
-def _parse_size(text: str, subject: AbstractVisualTokenizer) -> tuple[int, int]:
-    from mmgen.errors import SettingsError
-
-    sizes = {f"{height}x{width}": (height, width) for height, width in subject.spec.sizes}
-    if text.lower() not in sizes:
-        raise SettingsError(f"size {text!r} is not allowed; allowed are {', '.join(sizes)}")
-    return sizes[text.lower()]
-
-
-def _outputs(file: Path, output: Path | None, inputs: Sequence[str]) -> list[Path]:
-    """Return a path for each picture, in a directory that exists."""
-    from mmgen.cli.codes_file import check_output
-    from mmgen.errors import SettingsError
-
-    if output is None and str(file) == "-":
-        raise SettingsError("codes from standard input have no name; give -o")
-    if len(inputs) == 1 and not (output and output.is_dir()):
-        path = output or Path(file.name).with_suffix(".png")
-        check_output(path, ".png")
-        return [path]
-    directory = output or Path(file.stem)
-    if directory.suffix.lower() == ".png":
-        raise SettingsError(f"{len(inputs)} pictures do not fit {directory}; give a directory")
-    paths = [directory / f"{index:04}_{Path(name).stem}.png" for index, name in enumerate(inputs)]
-    check_output(paths[0], ".png")
-    return paths

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmgen.testing.pictures import psnr
 from mmgen.testing.subject import (
+    CAPTION,
     TOLERATED_PIXEL,
     Check,
     Fault,
@@ -71,15 +72,16 @@ def _promise(subject: Subject, values: map[float]) -> str:
 
 
 def _preview(subject: Subject) -> str:
-    if "decode" in subject.spec.captions_used:
-        raise NotApplicable("decoding takes a caption, which a preview does not have")
+    caption = CAPTION if "decode" in subject.spec.captions_used else None
+    options = {} if caption is None else {"caption": caption}
     lengths: list[int] = []
     for layout in (subject.spec.default_layout, subject.layouts[-1]):
         codes = subject.random_codes(layout)
         total = layout.num_positions
         lengths = sorted({0, 1, total // 3, 2 * total // 3, total - 1, total})
         previews = [
-            subject.tokenizer.preview(Codes(codes.array[:length], layout)) for length in lengths
+            subject.tokenizer.preview(Codes(codes.array[:length], layout), **options)
+            for length in lengths
         ]
         for length, picture in zip(lengths, previews, strict=True):
             origin = f"the preview of {length} of {total} positions"
@@ -89,7 +91,7 @@ def _preview(subject: Subject) -> str:
         if total > 1 and np.array_equal(previews[0], previews[-2]):
             raise Fault(f"the preview of {total - 1} codes equals the preview of none")
         if not subject.spec.stochastic:
-            complete = subject.tokenizer.decode([codes])
+            complete = decode(subject.tokenizer, [codes])
             try:
                 check_same_pictures(previews[-1:], complete, tolerated=TOLERATED_PIXEL)
             except Fault as fault:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmgen.testing.subject import (
+    CAPTION,
     TOLERATED_CODES,
     Check,
     Fault,
@@ -37,7 +38,8 @@ def _training(subject: Subject) -> str:
     size = subject.sizes[0]
     pictures = [picture for picture in subject.mixed if picture.shape[:2] == size]
     batch = rearrange(torch.from_numpy(np.stack(pictures)), "b h w c -> b c h w").contiguous()
-    output = network(batch)
+    captions = [[CAPTION] * (len(batch) - 1) + [""]] if subject.spec.captions_used else []
+    output = network(batch, *captions)
     if not isinstance(output, TrainingOutput):
         raise Fault(f"the network gave a {type(output).__name__}, expected a TrainingOutput")
     if output.reconstruction.shape != batch.shape:
