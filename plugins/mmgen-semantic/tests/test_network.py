@@ -27,7 +27,8 @@ def network(settings: dict[str, object]) -> SemanticNetwork:
 
 def teacher_loss(learner: SemanticNetwork) -> float:
     torch.manual_seed(0)
-    return learner(pictures()).losses["teacher"].item()
+    loss: torch.Tensor = learner(pictures()).losses["teacher"]
+    return loss.item()
 
 
 def test_the_tower_begins_as_the_teachers(settings: dict[str, object], teacher: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from mmgen.autoencoding import ContrastiveNetwork
 from mmgen.errors import PluginError
 from mmgen_semantic.teachers import ContrastiveTeacher, TransformersTeacher, load_teacher
 
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 16,
     "num_hidden_layers": 1,
@@ -48,7 +49,7 @@ def test_a_folder_of_ours_is_a_contrastive_teacher(teacher: Path) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip", "dino"])
 def test_models_of_transformers_teach(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = {
+    model: Any = {  # type: ignore[no-untyped-call]
         "clip": lambda: CLIPModel(CLIPConfig(vision_config=TINY, text_config={"hidden_size": 16})),
         "siglip": lambda: SiglipVisionModel(SiglipVisionConfig(**TINY)),
         "dino": lambda: Dinov2Model(Dinov2Config(**TINY)),
