@@ -80,44 +80,6 @@ def test_fresh_blocks_install_every_distribution_under_the_constraints(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose)
-    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
-    assert [target for target in local if not (page.parent / target).exists()] == []
-
-
-def test_every_page_is_reached_from_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    names = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
-    assert {name for name in names if f"({name})" not in index} == set()
-
-
-def test_everything_on_the_map_of_the_tree_exists() -> None:
-    (tree,) = [fence.text for fence in fences(README) if fence.text.startswith("mmgen/")]
-    folders: list[str] = []
-    for line in tree.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()  # type: ignore[union-attr]
-        depth = len(indent) // 2
-        folders[depth:] = [name]
-        assert (ROOT / "".join(folders)).exists(), line
-
-
-@pytest.mark.parametrize("name", ["run", "test"])
-def test_fresh_blocks_have_at_most_two_lines(name: str) -> None:
-    assert 1 <= len(fresh(name)) <= 2
-
-
-def test_fresh_blocks_install_every_distribution_under_the_constraints() -> None:
-    projects = [path.parent for path in ROOT.glob("plugins/*/pyproject.toml")] + [ROOT / "recipes"]
-    for name in ("run", "test"):
-        install = fresh(name)[0]
-        assert install.startswith("pip install -c constraints.txt ")
-        for project in projects:
-            assert str(project.relative_to(ROOT)) in install
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_is_shown_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     spans = [*re.findall(r"`([^`\n]+)`", FENCE.sub("", text))]
