@@ -176,6 +176,7 @@ def test_spec_is_a_value() -> None:
         ({"blank_codes": (4,)}, "blank code 4"),
         ({"blank_codes": (-1,)}, "blank code -1"),
         ({"prefix_decodable": True}, "Ordered"),
+        ({"chooses_length": True}, "chooses_length needs Ordered"),
     ],
 )
 def test_contradictory_specs_are_refused(changes: dict[str, Any], message: str) -> None:
