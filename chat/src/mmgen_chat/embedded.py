@@ -221,7 +221,8 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
     from mmgen.generate.torch_engine import TorchEngine
     from mmgen_chat.encoding import Encoder
 
-    session = open_session(model, num_rows=NUM_ROWS, device=device)
+    service = Service.open(lambda: open_session(model, num_rows=NUM_ROWS, device=device))
+    session = service.session
     assert isinstance(session.engine, TorchEngine)
     encoder = Encoder(session.checkpoint, session.codec)
     info = BackendInfo(
@@ -238,7 +239,7 @@ def _load(model: Path | str | None, device: str) -> _Loaded:
     # A full collection visits all that torch and the screen keep for good, a tenth of a second or
     # two in which no key is answered: what is there by now stays, and is visited no more.
     gc.freeze()
-    return _Loaded(session, Service(session), encoder, scorer, info)
+    return _Loaded(session, service, encoder, scorer, info)
 
 
 def _abilities(session: Session) -> frozenset[Ability]:
