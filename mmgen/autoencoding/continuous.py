@@ -175,8 +175,7 @@ class ContinuousTokenizer(AbstractGridTokenizer, AbstractContinuousAutoencoder):
     ) -> list[Picture]:
         decoder = self._decoder
         shapes = [
-            self._check_latents(item, layout)
-            for item, layout in zip(latents, layouts, strict=True)
+            self._check_latents(item, layout) for item, layout in zip(latents, layouts, strict=True)
         ]
         found: dict[int, Picture] = {}
         parameter = next(decoder.parameters())
