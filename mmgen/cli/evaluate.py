@@ -69,6 +69,11 @@ def evaluate() -> None:
     help="Also train the same small decoder on the codes of each, and give bits per image.",
 )
 @click.option(
+    "--caption-column",
+    metavar="COLUMN",
+    help="Column of captions, for tokenizers that read them; also tells what captions are worth.",
+)
+@click.option(
     "--probe",
     metavar="COLUMN",
     help="Also tell this column, such as group, from the codes by a linear probe, which learns "
@@ -90,6 +95,7 @@ def evaluate_tokenizer_command(
     picture_column: str,
     filters: tuple[str, ...],
     with_lm: bool,
+    caption_column: str | None,
     probe: str | None,
     judge: Path | None,
     output: Path,
@@ -106,7 +112,7 @@ def evaluate_tokenizer_command(
     from mmgen.evaluate.classifier import ClassifierConfig, trained_classifier
     from mmgen.evaluate.code_model import CodeModelConfig
     from mmgen.evaluate.comparison import compare, page
-    from mmgen.evaluate.pack import parse_filters, read_emoji_pack, read_pictures
+    from mmgen.evaluate.pack import parse_filters, read_captions, read_emoji_pack, read_pictures
     from mmgen.evaluate.probe import read_probe_pack
     from mmgen.evaluate.rate_plot import can_plot, draw_rate_plot
     from mmgen.evaluate.report import output_directory
@@ -117,6 +123,15 @@ def evaluate_tokenizer_command(
     candidates = [_candidate(name, places.get(name)) for name in names]
     directory = output_directory(output)
     pictures = read_pictures(data, column=picture_column, filters=wanted, limit=limit)
+    captions = None
+    if caption_column is not None:
+        captions = read_captions(
+            data,
+            column=picture_column,
+            caption_column=caption_column,
+            filters=wanted,
+            limit=limit,
+        )
     probe_pack = None
     if probe is not None:
         probe_pack = read_probe_pack(
@@ -133,6 +148,7 @@ def evaluate_tokenizer_command(
         code_model=CodeModelConfig() if with_lm else None,
         progress=watched,
         probe_pack=probe_pack,
+        captions=captions,
     )
     save_png(page(measured), directory / "reconstructions.png")
     if can_plot():
@@ -178,7 +194,7 @@ def _candidate(name: str, place: Path | None) -> Candidate:
         network = load_visual_tokenizer(plugin, place).network()
         num_parameters = sum(weight.numel() for weight in network.parameters())
     return Candidate(
-        name=name if plugin == name else f"{plugin} ({Path(name).name})",
+        name=name if plugin == name else f"{plugin} ({name})",
         tokenizer=load_visual_tokenizer(plugin, place),
         num_parameters=num_parameters,
     )

@@ -69,6 +69,7 @@ class Comparison:
             self._robustness(),
             self._beside_codecs(),
             *self._probes(),
+            *self._words(),
             "\n".join(f"- Not measured: {item}" for item in self.not_measured),
         ]
         return "\n\n".join(parts) + "\n"
@@ -191,6 +192,26 @@ class Comparison:
             f"{first.commonest:.1%}."
         ]
 
+    def _words(self) -> list[str]:
+        parts = []
+        for item in self.tokenizers:
+            kinds = list(dict.fromkeys(point.words for point in item.words))
+            lengths = sorted({point.tokens for point in item.words})
+            found = {(point.words, point.tokens): point for point in item.words}
+            rows = [
+                [str(tokens), *(f"{found[kind, tokens].ssim:.3f}" for kind in kinds)]
+                + [f"{found[kind, tokens].psnr:.2f}" for kind in kinds]
+                for tokens in lengths
+            ]
+            head = ["tokens", *(f"SSIM, {kind}" for kind in kinds)]
+            head += [f"PSNR dB, {kind}" for kind in kinds]
+            if rows:
+                parts.append(
+                    f"## Captions of {item.name}\n\n{table(head, rows)}\n\nEncoded and decoded "
+                    "with the picture's own caption, with none, and with another picture's."
+                )
+        return parts
+
 
 def compare(
     candidates: Sequence[Candidate],
@@ -200,6 +221,7 @@ def compare(
     code_model: CodeModelConfig | None,
     progress: Progress,
     probe_pack: ProbePack | None = None,
+    captions: Sequence[str] | None = None,
 ) -> tuple[Comparison, tuple[Measured, ...]]:
     """Measure tokenizers one after another, and codecs on the same pictures."""
     measured = tuple(
@@ -211,6 +233,7 @@ def compare(
             progress=progress,
             speed_seconds=SPEED_SECONDS,
             probe_pack=probe_pack,
+            captions=captions,
         )
         for candidate in candidates
     )
@@ -224,6 +247,12 @@ def compare(
         missing.append("bits per image under a small decoder: ask with --with-lm.")
     if probe_pack is None:
         missing.append("what codes say of a class: name a column of the pack with --probe.")
+    readers = [item.name for item in candidates if item.tokenizer.spec.captions_used]
+    if readers and captions is None:
+        missing.append(
+            f"what captions are worth to {', '.join(readers)}: name their column with "
+            "--caption-column."
+        )
     formats = available_codecs()
     missing += [f"{form}: this Pillow was built without it." for form in set(CODECS) - set(formats)]
     groups: dict[tuple[tuple[int, ...], ...], list[Measured]] = {}

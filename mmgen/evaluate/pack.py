@@ -21,6 +21,7 @@ __all__ = [
     "EmojiRow",
     "fingerprint",
     "parse_filters",
+    "read_captions",
     "read_emoji_pack",
     "read_pictures",
 ]
@@ -92,6 +93,21 @@ def read_pictures(
         raise DataError(f"{path} has no row with {wanted or 'a picture'}; check --filter")
     pictures = (source.row(index).picture for index in range(num))
     return [open_picture(picture) for picture in pictures if picture is not None]
+
+
+def read_captions(
+    path: Path, *, column: str, caption_column: str, filters: Mapping[str, str], limit: int | None
+) -> list[str]:
+    """Return the caption of each picture that `read_pictures` gives; empty where there is none."""
+    source = ParquetSource(
+        path,
+        picture_column=column,
+        caption_columns=[caption_column],
+        filters={key: [value] for key, value in filters.items()},
+    )
+    num = source.num_rows if limit is None else min(limit, source.num_rows)
+    rows = (source.row(index) for index in range(num))
+    return [next(iter(row.captions), "") for row in rows if row.picture is not None]
 
 
 def parse_filters(texts: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mmgen.evaluate.metrics import mean_fidelity
 from mmgen.evaluate.progress import Progress
+from mmgen.evaluate.words import read_while
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Picture
 
 __all__ = ["Corruption", "Damage", "corrupted", "robustness"]
@@ -47,6 +48,7 @@ def robustness(
     *,
     seed: int,
     progress: Progress,
+    captions: Sequence[str] | None = None,
     batch_size: int = 32,
 ) -> tuple[Damage, ...]:
     """Return the fidelity that is left for each kind and share of wrong codes."""
@@ -61,8 +63,11 @@ def robustness(
         ]
         decoded: list[Picture] = []
         for start in range(0, len(wrong), batch_size):
+            part = slice(start, start + batch_size)
+            some = None if captions is None else captions[part]
+            read = read_while("decode", tokenizer, some)
             noise = start if tokenizer.spec.stochastic else None
-            decoded += tokenizer.decode(wrong[start : start + batch_size], seed=noise)
+            decoded += tokenizer.decode(wrong[part], seed=noise, captions=read)
         mean_psnr, mean_ssim = mean_fidelity(originals, decoded)
         result.append(Damage(corruption=kind, share=share, psnr=mean_psnr, ssim=mean_ssim))
     return tuple(result)

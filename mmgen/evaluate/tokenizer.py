@@ -13,6 +13,7 @@ from mmgen.evaluate.image_codecs import CodecResult, Format, yardsticks
 from mmgen.evaluate.metrics import mean_fidelity
 from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.report import table
+from mmgen.evaluate.words import read_while
 from mmgen.pictures import sheet, to_array, to_picture
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Picture
 
@@ -140,17 +141,22 @@ def reconstruct(
     pictures: Sequence[Picture],
     *,
     progress: Progress,
+    captions: Sequence[str] | None = None,
     batch_size: int = 32,
 ) -> tuple[list[Codes], list[Picture]]:
-    """Return the codes of pictures and what the codes decode to."""
+    """Return the codes of pictures, with captions if there are any, and what they decode to."""
     codes: list[Codes] = []
     decoded: list[Picture] = []
     starts = range(0, len(pictures), batch_size)
     for start in progress(starts, "reconstructing"):
-        batch = tokenizer.encode(pictures[start : start + batch_size])
+        part = slice(start, start + batch_size)
+        some = None if captions is None else captions[part]
+        batch = tokenizer.encode(pictures[part], captions=read_while("encode", tokenizer, some))
         codes += batch
         seed = start if tokenizer.spec.stochastic else None
-        decoded += tokenizer.decode(batch, seed=seed)
+        decoded += tokenizer.decode(
+            batch, seed=seed, captions=read_while("decode", tokenizer, some)
+        )
     return codes, decoded
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mmgen.errors import SettingsError
 from mmgen.evaluate.classifier import Classifier
 from mmgen.evaluate.code_model import CodeModelConfig, CodeModelScore, score_codes
 from mmgen.evaluate.feature_distance import feature_distance
@@ -20,6 +19,7 @@ from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.robustness import Damage, robustness
 from mmgen.evaluate.speed import tokenizer_speeds
 from mmgen.evaluate.tokenizer import at_nearest_size, bits_of, codebook_use, reconstruct
+from mmgen.evaluate.words import CaptionPoint, caption_points, read_while, tried_lengths
 from mmgen.testing import Speed
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Ordered, Picture
 
@@ -107,13 +107,15 @@ class Figures:
     damage: tuple[Damage, ...]
     """Fidelity after codes were replaced."""
     rate: tuple[RatePoint, ...]
-    """Fidelity at each length of the tokenizer, the shortest first; one point if it has one."""
+    """Fidelity at several lengths of the tokenizer, the shortest first; one point if it has one."""
     speeds: tuple[Speed, ...]
     """Pictures per second."""
     code_model: CodeModelScore | None
     """How hard the codes are to predict; none if that was not asked for."""
     probe: ProbeScore | None
     """What the codes say of a class; none if that was not asked for."""
+    words: tuple[CaptionPoint, ...] = ()
+    """What captions are worth; nothing of a tokenizer that reads none, or was given none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,6 +138,7 @@ def measure(
     progress: Progress,
     speed_seconds: float,
     probe_pack: ProbePack | None = None,
+    captions: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Measured:
     """Measure one tokenizer on some pictures, each at its size nearest to the picture's own.
@@ -145,21 +148,18 @@ def measure(
         code_model: settings of the small decoder; none leaves it out.
         speed_seconds: how long each of four timings takes.
         probe_pack: classes of the pictures, and where to learn them; none leaves that out.
+        captions: one per picture, for a tokenizer that reads them; without, it reads none.
         seed: of the codes that are replaced.
     """
     tokenizer, name = candidate.tokenizer, candidate.name
-    if tokenizer.spec.captions_used:
-        raise SettingsError(
-            f"{name} reads captions, of which pictures in a column have none; it cannot be "
-            "compared here"
-        )
+    said = captions if tokenizer.spec.captions_used else None
 
     def named(items: Sequence[object], label: str) -> object:
         return progress(items, f"{name}: {label}")
 
     watch: Progress = named  # type: ignore[assignment]
     originals = [at_nearest_size(picture, tokenizer) for picture in pictures]
-    codes, decoded = reconstruct(tokenizer, originals, progress=watch)
+    codes, decoded = reconstruct(tokenizer, originals, captions=said, progress=watch)
     pairs = list(zip(originals, decoded, strict=True))
     mean_psnr, mean_ssim = mean_fidelity(originals, decoded)
     sizes = tuple(dict.fromkeys((picture.shape[0], picture.shape[1]) for picture in originals))
@@ -194,8 +194,9 @@ def measure(
             None if judge is None else feature_distance(judge, originals, decoded)
         ),
         codebooks=books,
-        damage=robustness(tokenizer, originals, codes, seed=seed, progress=watch),
-        rate=_rate(tokenizer, originals, own, watch),
+        damage=robustness(tokenizer, originals, codes, captions=said, seed=seed, progress=watch),
+        rate=_rate(tokenizer, originals, said, own, watch),
+        words=() if said is None else caption_points(tokenizer, originals, said, watch),
         speeds=tuple(tokenizer_speeds(tokenizer, seconds=speed_seconds, progress=watch)),
         code_model=score,
         probe=None if probe_pack is None else probe(tokenizer, codes, probe_pack, progress=watch),
@@ -219,6 +220,7 @@ def _books(codes: Sequence[Codes], sizes: Sequence[int]) -> tuple[BookFigures, .
 def _rate(
     tokenizer: AbstractVisualTokenizer,
     originals: Sequence[Picture],
+    captions: Sequence[str] | None,
     own: RatePoint,
     progress: Progress,
 ) -> tuple[RatePoint, ...]:
@@ -229,9 +231,12 @@ def _rate(
         return (own,)
     points = []
     seed = 0 if tokenizer.spec.stochastic else None
-    for length in progress(sorted(layout.num_positions for layout in layouts), "lengths"):
-        codes = tokenizer.encode(originals, length=length)
-        mean_psnr, mean_ssim = mean_fidelity(originals, tokenizer.decode(codes, seed=seed))
+    for length in progress(tried_lengths(tokenizer), "lengths"):
+        read = read_while("encode", tokenizer, captions)
+        codes = tokenizer.encode(originals, length=length, captions=read)
+        read = read_while("decode", tokenizer, captions)
+        decoded = tokenizer.decode(codes, seed=seed, captions=read)
+        mean_psnr, mean_ssim = mean_fidelity(originals, decoded)
         points.append(
             RatePoint(
                 tokens=float(length * len(tokenizer.spec.codebook_sizes)),

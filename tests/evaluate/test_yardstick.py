@@ -18,7 +18,7 @@ from mmgen.evaluate.image_codecs import available_codecs, codec_curve, nearest_i
 from mmgen.evaluate.metrics import detail_psnr, ms_ssim, num_scales, ssim
 from mmgen.evaluate.progress import unwatched
 from mmgen.evaluate.robustness import corrupted, robustness
-from mmgen.evaluate.yardstick import Candidate, measure
+from mmgen.evaluate.yardstick import Candidate
 from mmgen.pictures import to_picture
 from mmgen.testing import draw_picture, psnr
 from mmgen.visual_tokenizer import Codes, Grid, Ordered, Picture
@@ -200,17 +200,3 @@ def test_tokenizers_stand_in_one_table_and_on_one_page() -> None:
     assert {curve.tokenizers for curve in comparison.codecs} == {("blocks", "waves")}
     assert page(measured).height > 3 * 64
     json.dumps(comparison.as_json(), allow_nan=False)
-
-
-def test_tokenizers_that_read_captions_are_refused() -> None:
-    class Reads(PaletteTokenizer):
-        spec = PaletteTokenizer().spec.__class__(
-            codebook_sizes=(256,),
-            layouts=(Grid(8, 8),),
-            pixels=PaletteTokenizer().spec.pixels,
-            captions_used=frozenset({"encode"}),
-        )
-
-    candidate = Candidate(name="reads", tokenizer=Reads(), num_parameters=None)
-    with pytest.raises(SettingsError, match="reads reads captions"):
-        measure(candidate, [], judge=None, code_model=None, progress=unwatched, speed_seconds=0.0)
