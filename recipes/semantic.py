@@ -29,7 +29,7 @@ def semantic(
     *,
     data: Path,
     output: Path = Path("runs/semantic"),
-    teacher_minutes: float = 26.0,
+    teacher_minutes: float = 15.0,
     minutes: float = 12.0,
 ) -> Semantic:
     """Return the run of the tokenizer `semantic`.
@@ -48,6 +48,8 @@ def semantic(
         output=output / "tokenizer_run",
         minutes=minutes,
         settings={"min_psnr": 20.0, "teacher": str(output / "teacher_run" / "teacher")},
+        # Both halves begin trained: the one as fsq, the other as the teacher sees.
+        lr=3e-4,
     )
     return Semantic(
         teacher=ContrastiveTrainConfig(

@@ -25,7 +25,8 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         buffer = io.BytesIO()
         to_picture(draw_picture((64, 64), seed=seed)).save(buffer, "PNG")
         split = "val" if seed else "train"
-        rows.append({"id": str(seed), "image": buffer.getvalue(), "split": split})
+        row = {"id": str(seed), "image": buffer.getvalue(), "split": split}
+        rows.append({**row, "kind": "even" if seed % 2 == 0 else "odd"})
     path = tmp_path_factory.mktemp("pack") / "pictures.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
@@ -65,6 +66,16 @@ def test_a_tokenizer_is_measured_and_all_is_written(pack: Path, tmp_path: Path) 
     }
 
 
+def test_codes_are_probed_for_a_column(pack: Path, tmp_path: Path) -> None:
+    result = evaluate(pack, tmp_path, "--filter", "split=val", "--probe", "kind")
+    assert result.exit_code == 0, result.output
+    (palette,) = json.loads((tmp_path / "results.json").read_text())["tokenizers"]
+    # One picture to learn from, of the kind of one of the three others.
+    assert palette["probe"]["num_train"] == 1 and palette["probe"]["num_pictures"] == 3
+    assert palette["probe"]["codebooks"][0]["mean"] == pytest.approx(1 / 3)
+    assert "## Probe of kind" in result.stdout
+
+
 def test_json_goes_to_standard_output_alone(pack: Path, tmp_path: Path) -> None:
     result = evaluate(pack, tmp_path, "--limit", "2", "--json")
     assert json.loads(result.stdout)["tokenizers"][0]["num_pictures"] == 2
@@ -77,6 +88,7 @@ def test_json_goes_to_standard_output_alone(pack: Path, tmp_path: Path) -> None:
         (["palette"], "each tokenizer is named once"),
         (["fsq", "--weights", "elsewhere"], "is for none of palette, fsq; write NAME=DIRECTORY"),
         (["--weights", "palette=nowhere"], "there is no directory nowhere"),
+        (["--probe", "kind"], "it leaves none"),
         (["--with-lm"], "4 pictures are too few to train a decoder on"),
     ],
 )
