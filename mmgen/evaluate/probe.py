@@ -203,7 +203,8 @@ def fitted_classes(
             for item in PENALTIES
         ]
         penalty = PENALTIES[right.index(max(right))]
-    return _regression(features, targets, num_classes, penalty)(unseen).argmax(dim=1)
+    told: Tensor = _regression(features, targets, num_classes, penalty)(unseen).argmax(dim=1)
+    return told
 
 
 def _regression(

@@ -120,7 +120,7 @@ class SemanticNetwork(AbstractAutoencoder):
         assert isinstance(self.encoder, SemanticEncoder)
         assert self._teacher is not None and self.pupil is not None
         parts = []
-        for batch in images.split(BATCH):
+        for batch in torch.split(images, BATCH):
             found = self.encoder.tower(batch)
             lesson = self._teacher.look(batch, *found.shape[1:3])
             parts.append((found.flatten(0, 2), lesson.places.flatten(0, 2)))
