@@ -60,7 +60,7 @@ def continuous(
     )
 
 
-def ordered(*, data: Path, output: Path, minutes: float = 42.0) -> TokenizerTrainConfig:
+def ordered(*, data: Path, output: Path, minutes: float = 27.0) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `ordered`, which begins with principal components."""
     run = tokenizer_run(
         "ordered",
@@ -82,17 +82,17 @@ def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrain
     return replace(run, ema_decay=0.99)
 
 
-def caption(*, data: Path, output: Path, minutes: float = 28.0) -> TokenizerTrainConfig:
+def caption(*, data: Path, output: Path, minutes: float = 18.0) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `caption`, which begins as `ordered` ended."""
-    return tokenizer_run(
+    run = tokenizer_run(
         "caption",
         data=data,
         output=output,
         minutes=minutes,
         settings={"min_psnr": 18.0},
         start_from="ordered",
-        lr=6e-4,
     )
+    return replace(run, ema_decay=0.99)
 
 
 def vq(*, data: Path, output: Path, steps: int = 900) -> TokenizerTrainConfig:
