@@ -29,7 +29,7 @@ def semantic(
     *,
     data: Path,
     output: Path = Path("runs/semantic"),
-    teacher_minutes: float = 15.0,
+    teacher_minutes: float = 26.0,
     minutes: float = 12.0,
 ) -> Semantic:
     """Return the run of the tokenizer `semantic`.
