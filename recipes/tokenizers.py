@@ -67,7 +67,7 @@ def ordered(*, data: Path, output: Path, minutes: float = 27.0) -> TokenizerTrai
         data=data,
         output=output,
         minutes=minutes,
-        settings={"min_psnr": 18.0},
+        settings={"min_psnr": 17.5},
         start_from=None,
     )
     return replace(run, ema_decay=0.995, lr=1.5e-3)
@@ -89,7 +89,7 @@ def caption(*, data: Path, output: Path, minutes: float = 18.0) -> TokenizerTrai
         data=data,
         output=output,
         minutes=minutes,
-        settings={"min_psnr": 18.0},
+        settings={"min_psnr": 17.5},
         start_from="ordered",
     )
     return replace(run, ema_decay=0.99)
