@@ -15,7 +15,7 @@ from mmgen.visual_tokenizer import Parts
 
 __all__ = ["open_backend", "rows_that_fit"]
 
-_MOST_ROWS = {"cpu": 64, "cuda": 512}
+_MOST_ROWS = {"cpu": 128, "cuda": 512}
 """Beyond these a batch gains nothing."""
 _MEMORY_SHARE = 0.5
 """Of the memory that is free, for keys and values."""
