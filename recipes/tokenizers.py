@@ -60,7 +60,9 @@ def continuous(
     )
 
 
-def ordered(*, data: Path, output: Path, minutes: float = 27.0) -> TokenizerTrainConfig:
+def ordered(
+    *, data: Path, output: Path = Path("runs/ordered"), minutes: float = 27.0
+) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `ordered`, which begins with principal components."""
     run = tokenizer_run(
         "ordered",
@@ -73,7 +75,9 @@ def ordered(*, data: Path, output: Path, minutes: float = 27.0) -> TokenizerTrai
     return replace(run, ema_decay=0.995, lr=1.5e-3)
 
 
-def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrainConfig:
+def scales(
+    *, data: Path, output: Path = Path("runs/scales"), minutes: float = 14.0
+) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `scales`."""
     run = tokenizer_run(
         "scales", data=data, output=output, minutes=minutes, settings={"min_psnr": 20.0}
@@ -82,7 +86,9 @@ def scales(*, data: Path, output: Path, minutes: float = 14.0) -> TokenizerTrain
     return replace(run, ema_decay=0.99)
 
 
-def caption(*, data: Path, output: Path, minutes: float = 18.0) -> TokenizerTrainConfig:
+def caption(
+    *, data: Path, output: Path = Path("runs/caption"), minutes: float = 18.0
+) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `caption`, which begins as `ordered` ended."""
     run = tokenizer_run(
         "caption",
@@ -95,33 +101,33 @@ def caption(*, data: Path, output: Path, minutes: float = 18.0) -> TokenizerTrai
     return replace(run, ema_decay=0.99)
 
 
-def vq(*, data: Path, output: Path, steps: int = 900) -> TokenizerTrainConfig:
+def vq(*, data: Path, output: Path = Path("runs/vq"), steps: int = 900) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `vq`: one codebook."""
     run = _grid_run("vq", data, output, steps, {"entropy": 0.005})
     return replace(run, sources=tokenizer_pictures(data), lr=1e-3, ema_decay=0.99)
 
 
-def rvq(*, data: Path, output: Path, steps: int = 280) -> TokenizerTrainConfig:
+def rvq(*, data: Path, output: Path = Path("runs/rvq"), steps: int = 280) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `rvq`: four codebooks, each for what is left over."""
     return _grid_run("rvq", data, output, steps, {})
 
 
-def pvq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
+def pvq(*, data: Path, output: Path = Path("runs/pvq"), steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `pvq`: four codebooks side by side."""
     return _grid_run("pvq", data, output, steps, {"entropy": 0.005})
 
 
-def lfq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
+def lfq(*, data: Path, output: Path = Path("runs/lfq"), steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `lfq`: 18 bits, spelled as two codes."""
     return _grid_run("lfq", data, output, steps, {"diversity": 2.0})
 
 
-def bsq(*, data: Path, output: Path, steps: int = 320) -> TokenizerTrainConfig:
+def bsq(*, data: Path, output: Path = Path("runs/bsq"), steps: int = 320) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `bsq`: 18 bits on the sphere, spelled as two codes."""
     return _grid_run("bsq", data, output, steps, {"entropy": 0.01})
 
 
-def glfq(*, data: Path, output: Path, steps: int = 200) -> TokenizerTrainConfig:
+def glfq(*, data: Path, output: Path = Path("runs/glfq"), steps: int = 200) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `glfq`: four groups of 8 bits."""
     return _grid_run("glfq", data, output, steps, {})
 

@@ -21,6 +21,7 @@ from mmgen.autoencoding.learned_tokenizer import (
 )
 from mmgen.autoencoding.principal import PrincipalComponents
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
+from mmgen.autoencoding.search import best_codes, closest_codes
 from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
 from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
 from mmgen.autoencoding.settings import LearnedSettings
@@ -49,6 +50,8 @@ __all__ = [
     "TrainedCodebook",
     "Transformer",
     "TransformerBlock",
+    "best_codes",
+    "closest_codes",
     "equal_batches",
     "structural_similarity",
 ]

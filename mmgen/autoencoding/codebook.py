@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmgen.autoencoding.search import closest_codes
+
 __all__ = ["TrainedCodebook"]
 
 PACE = 10.0
@@ -59,8 +61,8 @@ class TrainedCodebook(nn.Module):
     @torch.no_grad()
     def nearest(self, latents: Tensor) -> Tensor:
         """Return the codes `[...]` of latents `[..., dim]`."""
-        vectors = self.vectors
-        return (latents @ vectors.T - vectors.square().sum(dim=1) / 2).argmax(-1)
+        codes = closest_codes(latents.reshape(-1, latents.shape[-1]), self.vectors)
+        return codes.reshape(latents.shape[:-1])
 
     def revival(self, latents: Tensor, codes: Tensor) -> Tensor:
         """Return the weighted mean square by which codes without use miss the nearest latents.

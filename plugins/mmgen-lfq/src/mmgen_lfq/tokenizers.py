@@ -15,7 +15,7 @@ from mmgen.autoencoding import (
 from mmgen_lfq.binary_spherical import BinarySphericalQuantizer
 from mmgen_lfq.grouped import GroupedQuantizer
 from mmgen_lfq.lookup_free import LookupFreeQuantizer
-from mmgen_lfq.sign_quantizer import SignLosses
+from mmgen_lfq.sign_quantizer import AbstractSignQuantizer, SignLosses
 
 __all__ = [
     "BsqSettings",
@@ -113,46 +113,41 @@ class GroupedLfqSettings(SignSettings):
     """Bits of each; a code is one of `2 ** group_bits`."""
 
 
-class LfqTokenizer(AbstractGridTokenizer):
+class AbstractSignTokenizer(AbstractGridTokenizer):
+    """Signs in sub-codes; a final class says which quantizer finds them."""
+
+    quantizer_type: ClassVar[type[AbstractSignQuantizer]]
+
+    @classmethod
+    def make_quantizer(cls, settings: LearnedSettings) -> AbstractQuantizer:
+        assert isinstance(settings, SignSettings)
+        return cls.quantizer_type(
+            groups=settings.groups, group_bits=settings.group_bits, losses=settings.losses
+        )
+
+
+class LfqTokenizer(AbstractSignTokenizer):
     """Lookup-free codes of many bits, spelled as two or more sub-codes."""
 
     name: ClassVar[str] = "lfq"
     settings_type: ClassVar[type[ConvolutionalSettings]] = LfqSettings
     shipped: ClassVar[Path] = WEIGHTS / "lfq"
-
-    @classmethod
-    def make_quantizer(cls, settings: LearnedSettings) -> AbstractQuantizer:
-        assert isinstance(settings, LfqSettings)
-        return LookupFreeQuantizer(
-            groups=settings.groups, group_bits=settings.group_bits, losses=settings.losses
-        )
+    quantizer_type: ClassVar[type[AbstractSignQuantizer]] = LookupFreeQuantizer
 
 
-class BsqTokenizer(AbstractGridTokenizer):
+class BsqTokenizer(AbstractSignTokenizer):
     """Binary spherical codes, spelled as sub-codes."""
 
     name: ClassVar[str] = "bsq"
     settings_type: ClassVar[type[ConvolutionalSettings]] = BsqSettings
     shipped: ClassVar[Path] = WEIGHTS / "bsq"
-
-    @classmethod
-    def make_quantizer(cls, settings: LearnedSettings) -> AbstractQuantizer:
-        assert isinstance(settings, BsqSettings)
-        return BinarySphericalQuantizer(
-            groups=settings.groups, group_bits=settings.group_bits, losses=settings.losses
-        )
+    quantizer_type: ClassVar[type[AbstractSignQuantizer]] = BinarySphericalQuantizer
 
 
-class GroupedLfqTokenizer(AbstractGridTokenizer):
+class GroupedLfqTokenizer(AbstractSignTokenizer):
     """Lookup-free codes in independent groups."""
 
     name: ClassVar[str] = "glfq"
     settings_type: ClassVar[type[ConvolutionalSettings]] = GroupedLfqSettings
     shipped: ClassVar[Path] = WEIGHTS / "glfq"
-
-    @classmethod
-    def make_quantizer(cls, settings: LearnedSettings) -> AbstractQuantizer:
-        assert isinstance(settings, GroupedLfqSettings)
-        return GroupedQuantizer(
-            groups=settings.groups, group_bits=settings.group_bits, losses=settings.losses
-        )
+    quantizer_type: ClassVar[type[AbstractSignQuantizer]] = GroupedQuantizer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmgen_vq.search import best_codes
+from mmgen.autoencoding import best_codes, closest_codes
 
 __all__ = ["AbstractCodebook", "EuclideanCodebook", "SphericalCodebook"]
 
@@ -102,12 +102,7 @@ class EuclideanCodebook(AbstractCodebook):
         return latents
 
     def nearest(self, latents: Tensor) -> Tensor:
-        # |x - c|^2 is least where x.c - |c|^2 / 2 is most: an inner product with one more number.
-        halves = self.vectors.square().sum(dim=-1, keepdim=True) / -2
-        ones = torch.ones_like(latents[:, :1])
-        return best_codes(
-            torch.cat([latents, ones], dim=-1), torch.cat([self.vectors, halves], dim=-1)
-        )
+        return closest_codes(latents, self.vectors)
 
 
 class SphericalCodebook(AbstractCodebook):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmgen_vq.search import BLOCK_ROWS, BLOCK_SCORES, best_codes
+from mmgen.autoencoding.search import BLOCK_ROWS, BLOCK_SCORES, best_codes, closest_codes
 
 
 @pytest.mark.parametrize("num_codes", [1, 2, 63, 64, 65, 1000, 4096, 5000])
@@ -33,3 +33,11 @@ def test_the_first_of_equal_codes_wins() -> None:
 def test_no_queries_have_no_codes() -> None:
     found = best_codes(torch.zeros(0, 4), torch.ones(10, 4))
     assert found.shape == (0,) and found.dtype == torch.int64
+
+
+def test_the_closest_vector_is_found() -> None:
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.randint(-9, 10, (300, 5), generator=generator).float()
+    latents = torch.randint(-9, 10, (700, 5), generator=generator).float()
+    distances = (latents[:, None] - vectors[None]).square().sum(dim=-1)
+    assert torch.equal(closest_codes(latents, vectors), distances.argmin(dim=-1))

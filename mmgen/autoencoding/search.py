@@ -1,4 +1,4 @@
-"""Finding the code vector with the largest inner product, for codebooks of any size.
+"""Finding the code of a latent, for codebooks of any size.
 
 The scores of all pairs would take gigabytes for large codebooks, and writing them to memory takes
 longer than computing them. Here they live in one small block that stays in the processor's cache.
@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-__all__ = ["best_codes"]
+__all__ = ["best_codes", "closest_codes"]
 
 SPAN = 64
 """Codes of which only the best score is kept at first."""
@@ -43,6 +43,18 @@ def best_codes(queries: Tensor, table: Tensor) -> Tensor:
     members = rearrange(table, "(span code) dim -> span code dim", code=SPAN)
     found = [_best_of_block(part, table, members) for part in torch.split(queries, BLOCK_ROWS)]
     return torch.cat(found)
+
+
+@torch.no_grad()
+def closest_codes(latents: Tensor, vectors: Tensor) -> Tensor:
+    """Return for latents `[num, dim]` the codes of the vectors `[size, dim]` with least distance.
+
+    The search is that of `best_codes`.
+    """
+    # |x - c|^2 is least where x.c - |c|^2 / 2 is most: an inner product with one more number.
+    halves = vectors.square().sum(dim=-1, keepdim=True) / -2
+    ones = torch.ones_like(latents[:, :1])
+    return best_codes(torch.cat([latents, ones], dim=-1), torch.cat([vectors, halves], dim=-1))
 
 
 def _best_of_block(queries: Tensor, table: Tensor, members: Tensor) -> Tensor:
