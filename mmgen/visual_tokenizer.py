@@ -1,12 +1,9 @@
 """The plugin contract: what a visual tokenizer is and what it promises.
 
-A plugin turns pixels into codes and codes into pixels and never sees a token id. It imports this
-module, `mmgen.errors` and `mmgen.testing`, nothing else of mmgen. This module needs numpy only.
-
-A picture is an array `[height, width, 3]`, float32, RGB in 0..1. Codes are integers local to a
-codebook. A `Layout` says how the positions of one picture are arranged; a spec lists every layout
-that the tokenizer can produce, and that finite list is the whole of its freedom: the grammar
-spells a layout by its `shape` when there is more than one.
+A plugin turns pixels into codes and back and never sees a token id. It imports this module,
+`mmgen.errors`, `mmgen.testing` and, if it likes, `mmgen.autoencoding`, nothing else of mmgen. A
+picture is an array `[height, width, 3]`, float32, RGB in 0..1; codes are integers local to a
+codebook. A spec lists every `Layout` of positions that the tokenizer can produce.
 """
 
 from __future__ import annotations
@@ -379,18 +376,20 @@ class AbstractVisualTokenizer(ABC):
         return cls()
 
     def save(self, path: Path) -> None:  # noqa: B027
-        """Write settings and weights into an existing directory; `load(path)` gives an equal one.
-
-        A tokenizer without settings and weights writes nothing, and is loaded without a path.
-        """
+        """Write settings and weights, if it has any, into a directory that is there, for `load`."""
 
     @classmethod
     def untrained(cls, settings: Mapping[str, object], *, seed: int) -> Self:
         """Return a tokenizer with fresh weights, for training."""
         raise PluginError(f"{cls.__name__} has nothing to train")
 
-    def begin_training(self, pictures: torch.Tensor) -> None:  # noqa: B027
-        """Look at some `[num, 3, height, width]` for weights that start from data; does nothing."""
+    def begin_training(  # noqa: B027
+        self, pictures: torch.Tensor, captions: Sequence[str] = ()
+    ) -> None:
+        """Look at some `[num, 3, height, width]` for weights that start from data; does nothing.
+
+        Where `spec.captions_used` names anything, captions come with them, some empty.
+        """
 
     def network(self) -> torch.nn.Module:
         """Return the module to train: `[batch, 3, height, width]` in 0..1 to `TrainingOutput`.

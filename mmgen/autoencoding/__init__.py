@@ -19,10 +19,14 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractLearnedTokenizer,
     equal_batches,
 )
-from mmgen.autoencoding.principal import PrincipalComponents
+from mmgen.autoencoding.principal import Expectation, PrincipalComponents
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
 from mmgen.autoencoding.search import best_codes, closest_codes
-from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
+from mmgen.autoencoding.sequence_network import (
+    AbstractSequenceNetwork,
+    Beside,
+    SequenceSettings,
+)
 from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.autoencoding.similarity import structural_similarity
@@ -35,10 +39,12 @@ __all__ = [
     "AbstractQuantizer",
     "AbstractSequenceNetwork",
     "AbstractSequenceTokenizer",
+    "Beside",
     "ContrastiveNetwork",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "ConvolutionalSettings",
+    "Expectation",
     "FeatureTower",
     "FiniteScalarQuantizer",
     "GridNetwork",

@@ -7,6 +7,8 @@ and every prefix is a picture, if a blurred one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -14,13 +16,27 @@ from torch.nn import functional
 
 from mmgen.autoencoding.quantizer import AbstractQuantizer
 
-__all__ = ["PrincipalComponents"]
+__all__ = ["Expectation", "PrincipalComponents"]
 
 GAIN = 0.8
 """Deviation of the latents that components are scaled to; 7 or 5 levels lose least at about it."""
 
 NUM_ROUNDS = 3
 """Power iterations; more changes nothing that is worth a code."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Expectation:
+    """What pictures are held to be before they are seen, so that latents say only what is left."""
+
+    latents: Tensor
+    """`[batch, positions, dim]`, as `PrincipalComponents.analysed` gives them without it."""
+    sharpness: Tensor
+    """What the rest is multiplied by, `[positions, dim]`: it varies less than the whole does."""
+
+    def of(self, part: Tensor) -> Expectation:
+        """Return that of some of the pictures, by their places."""
+        return Expectation(self.latents[part], self.sharpness)
 
 
 class PrincipalComponents(nn.Module):
@@ -64,15 +80,31 @@ class PrincipalComponents(nn.Module):
                 (vectors * strengths).sum(dim=0) / vectors.square().sum(dim=0).clamp_min(1e-4)
             )
 
-    def analysed(self, images: Tensor) -> Tensor:
-        """Return latents `[batch, positions, dim]`."""
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the components are those of some pictures."""
+        return bool(self.mean.any())
+
+    def analysed(self, images: Tensor, expectation: Expectation | None = None) -> Tensor:
+        """Return latents `[batch, positions, dim]`, of what was not expected."""
         small = functional.avg_pool2d(images, 2).flatten(1)
         strengths = (small - self.mean) @ self.components.T
-        return rearrange(strengths, "n (p d) -> n p d", d=self.gains.shape[1]) * self.gains
+        latents = rearrange(strengths, "n (p d) -> n p d", d=self.gains.shape[1]) * self.gains
+        if expectation is None:
+            return latents
+        return (latents - expectation.latents) * expectation.sharpness
 
-    def assembled(self, vectors: Tensor) -> Tensor:
-        """Return pictures `[batch, 3, side / 2, side / 2]` of `[batch, length, dim]`."""
+    def assembled(self, vectors: Tensor, expectation: Expectation | None = None) -> Tensor:
+        """Return pictures `[batch, 3, side / 2, side / 2]` of `[batch, length, dim]`.
+
+        Beyond the length they are as expected; without an expectation, as pictures are on average.
+        """
         length = vectors.shape[1]
-        strengths = (vectors * self.strengths[:length]).flatten(1)
+        told = vectors * self.strengths[:length]
+        if expectation is not None:
+            expected = expectation.latents / self.gains
+            told = told / expectation.sharpness[:length] + expected[:, :length]
+            told = torch.cat([told, expected[:, length:]], dim=1)
+        strengths = told.flatten(1)
         flat = strengths @ self.components[: strengths.shape[1]] + self.mean
         return rearrange(flat, "n (c h w) -> n c h w", c=3, h=self._half)

@@ -19,13 +19,19 @@ from torch.nn import functional
 from mmgen.autoencoding.convolutions import ResidualBlock
 from mmgen.autoencoding.finite_scalar import FiniteScalarQuantizer
 from mmgen.autoencoding.learned_tokenizer import AbstractAutoencoder
-from mmgen.autoencoding.principal import PrincipalComponents
+from mmgen.autoencoding.principal import Expectation, PrincipalComponents
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.autoencoding.similarity import structural_similarity
 from mmgen.autoencoding.transformer import Transformer
 from mmgen.visual_tokenizer import TrainingOutput
 
-__all__ = ["AbstractSequenceNetwork", "SequenceDecoder", "SequenceEncoder", "SequenceSettings"]
+__all__ = [
+    "AbstractSequenceNetwork",
+    "Beside",
+    "SequenceDecoder",
+    "SequenceEncoder",
+    "SequenceSettings",
+]
 
 PATCH = 8
 """Pixels along the side of a patch."""
@@ -83,6 +89,23 @@ class SequenceSettings(LearnedSettings):
     @property
     def num_patches(self) -> int:
         return (self.side // PATCH) ** 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """What both halves know besides the picture or its codes; nothing, unless it is said."""
+
+    features: Tensor | None = None
+    """To look at, `[batch, n, width]`."""
+    expectation: Expectation | None = None
+    """What the picture is held to be, which its codes need not say."""
+
+    def of(self, part: Tensor) -> Beside:
+        """Return that of some of the pictures, by their places."""
+        return Beside(
+            None if self.features is None else self.features[part],
+            None if self.expectation is None else self.expectation.of(part),
+        )
 
 
 class SequenceEncoder(nn.Module):
@@ -189,33 +212,33 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
         self.decoder = SequenceDecoder(settings, dim)
         self._structure_weight = settings.structure_weight
 
-    def latents(self, images: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def latents(self, images: Tensor, beside: Beside) -> tuple[Tensor, Tensor]:
         """Return latents `[batch, positions, dim]` of images, and the SSIM foreseen of each length.
 
         Args:
             images: `[batch, 3, side, side]` in 0..1.
-            context: what both halves look at besides, `[batch, n, width]`.
+            beside: what is known besides.
         """
         assert self.encoder is not None
-        latents: tuple[Tensor, Tensor] = self.encoder(
-            images, self.principal.analysed(images), context
-        )
+        begun = self.principal.analysed(images, beside.expectation)
+        latents: tuple[Tensor, Tensor] = self.encoder(images, begun, beside.features)
         return latents
 
-    def painted(self, vectors: Tensor, context: Tensor | None) -> Tensor:
+    def painted(self, vectors: Tensor, beside: Beside) -> Tensor:
         """Return images of vectors `[batch, length, dim]` of any length, unclamped."""
         assert self.decoder is not None
-        images: Tensor = self.decoder(vectors, self.principal.assembled(vectors), context)
+        base = self.principal.assembled(vectors, beside.expectation)
+        images: Tensor = self.decoder(vectors, base, beside.features)
         return images
 
-    def reconstructed(self, images: Tensor, context: Tensor | None) -> TrainingOutput:
+    def reconstructed(self, images: Tensor, beside: Beside) -> TrainingOutput:
         """Reconstruct from whole sequences, or, in training, from a cut of each part of the batch.
 
         Args:
             images: `[batch, 3, side, side]`.
-            context: what both halves look at besides, `[batch, n, width]`.
+            beside: what is known besides.
         """
-        latents, foresight = self.latents(images, context)
+        latents, foresight = self.latents(images, beside)
         quantized = self.quantizer(latents.to(torch.float32))
         longest = latents.shape[1]
         parts = torch.arange(len(images)).tensor_split(NUM_CUTS if self.training else 1)
@@ -223,8 +246,7 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
         for number, part in enumerate(parts):
             length = _cut(number, longest) if self.training else longest
             if len(part):
-                beside = None if context is None else context[part]
-                painted.append(self.painted(quantized.vectors[part, :length], beside))
+                painted.append(self.painted(quantized.vectors[part, :length], beside.of(part)))
                 # No code at all is worth painting, but no length that anybody asks for.
                 foreseen.append(foresight[part, max(length, 1) - 1])
         reconstruction = torch.cat(painted)

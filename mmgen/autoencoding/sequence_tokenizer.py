@@ -15,7 +15,11 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractAutoencoder,
     AbstractLearnedTokenizer,
 )
-from mmgen.autoencoding.sequence_network import AbstractSequenceNetwork, SequenceSettings
+from mmgen.autoencoding.sequence_network import (
+    AbstractSequenceNetwork,
+    Beside,
+    SequenceSettings,
+)
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.visual_tokenizer import (
     Codes,
@@ -78,9 +82,9 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             batch = torch.from_numpy(np.stack(images[part]))
             batch = rearrange(batch, "b h w c -> b c h w").to(parameter.device, parameter.dtype)
             with torch.inference_mode():
-                context = self._context(captions and captions[part], len(batch))
+                beside = self._beside(captions and captions[part], len(batch))
                 latents, foresight = self._sequence_network.latents(
-                    batch.contiguous(memory_format=torch.channels_last), context
+                    batch.contiguous(memory_format=torch.channels_last), beside
                 )
                 codes = self._network.quantizer(latents.float()).codes.cpu().numpy()
             if quality is not None:
@@ -110,9 +114,11 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
         self._check_captions(captions, len(codes))
         return self._painted([item.array for item in codes], captions)
 
-    def begin_training(self, pictures: Tensor) -> None:
+    def begin_training(self, pictures: Tensor, captions: Sequence[str] = ()) -> None:
         network = self._sequence_network
-        network.principal.fit(pictures, network.quantizer)
+        # What was taken from another tokenizer is what the rest of its weights go with.
+        if not network.principal.is_fitted:
+            network.principal.fit(pictures, network.quantizer)
 
     def preview(self, codes: Codes, *, caption: str | None = None) -> Picture:
         """Return a picture of the codes that there are yet: of none, what is to be expected."""
@@ -146,9 +152,9 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
             min_psnr=settings.min_psnr,
         )
 
-    def _context(self, captions: Sequence[str] | None, count: int) -> Tensor | None:
-        """Return what both halves look at besides `count` pictures or codes."""
-        return None
+    def _beside(self, captions: Sequence[str] | None, count: int) -> Beside:
+        """Return what is known besides `count` pictures or codes."""
+        return Beside()
 
     def _check_captions(self, captions: Sequence[str] | None, count: int) -> None:
         if captions is None:
@@ -175,9 +181,9 @@ class AbstractSequenceTokenizer(AbstractLearnedTokenizer):
                 batch = torch.from_numpy(np.stack([arrays[index] for index in part])).long()
                 with torch.inference_mode():
                     given = None if captions is None else [captions[index] for index in part]
-                    context = self._context(given, len(part))
+                    beside = self._beside(given, len(part))
                     vectors = self._network.quantizer.vectors(batch.to(parameter.device))
-                    pixels = self._sequence_network.painted(vectors.to(parameter.dtype), context)
+                    pixels = self._sequence_network.painted(vectors.to(parameter.dtype), beside)
                 pixels = rearrange(pixels.float().cpu().clamp(0, 1), "b c h w -> b h w c")
                 for index, array in zip(part, pixels.numpy(), strict=True):
                     found[index] = np.ascontiguousarray(array)

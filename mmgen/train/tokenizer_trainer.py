@@ -29,6 +29,9 @@ __all__ = ["TokenizerTask", "pyramid_loss", "start_from", "train_tokenizer"]
 NUM_BEGINNING = 4096
 """Pictures that a tokenizer may look at before its training begins."""
 
+NUM_CAPTIONED = 16_384
+"""The same where it reads captions: words are rarer than what pictures have in common."""
+
 
 def pyramid_loss(reconstruction: Tensor, images: Tensor, *, num_levels: int = 3) -> Tensor:
     """Mean absolute plus squared error over a pyramid of halved sizes, and of edges at full size.
@@ -139,8 +142,18 @@ class TokenizerTask(AbstractPictureTask):
         self._psnr = 0.0
 
     def begin(self, pictures: TrainingPictures, seed: int) -> None:
-        self._tokenizer.begin_training(pictures.sample(NUM_BEGINNING, seed=seed))
-        # What is taken from another tokenizer has seen more than these pictures.
+        # What is taken from another tokenizer has seen more than these pictures: what begins can
+        # build on it, and it is never lost to a beginning.
+        self._take_over()
+        if self.needs_captions:
+            some = pictures.sample(NUM_CAPTIONED, seed=seed)
+            self._tokenizer.begin_training(some.images, some.captions)
+        else:
+            some = pictures.sample(NUM_BEGINNING, seed=seed)
+            self._tokenizer.begin_training(some.images)
+        self._take_over()
+
+    def _take_over(self) -> None:
         if self._config.start_from is not None:
             start_from(self._tokenizer, self._config.start_from)
 

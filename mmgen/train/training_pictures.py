@@ -96,12 +96,14 @@ class TrainingPictures:
             captions=tuple(captions),
         )
 
-    def sample(self, size: int, *, seed: int) -> Tensor:
-        """Return random pictures `[num, 3, height, width]` in 0..1, none twice, at most `size`."""
+    def sample(self, size: int, *, seed: int) -> Batch:
+        """Return random pictures, none twice, at most `size`, and a random caption of each."""
         generator = torch.Generator().manual_seed(seed)
         count = min(size, len(self.pixels))
         chosen = torch.multinomial(self.shares, count, replacement=False, generator=generator)
-        return self.pixels[chosen].to(torch.float32) / 255
+        which = torch.rand(count, generator=generator).tolist()
+        pictures = self.pixels[chosen].to(torch.float32) / 255
+        return Batch(pictures, self._said_of(chosen, which))
 
     def batch(
         self, size: int, *, max_shift: int, caption_dropout: float, generator: torch.Generator
@@ -123,9 +125,15 @@ class TrainingPictures:
             images = padded[..., down : down + height, right : right + width]
         kept, which = torch.rand(2, size, generator=generator).tolist()
         captions = [
-            said[int(number * len(said))] if said and keeping >= caption_dropout else ""
-            for said, keeping, number in zip(
-                (self.captions[index] for index in chosen.tolist()), kept, which, strict=True
-            )
+            caption if keeping >= caption_dropout else ""
+            for caption, keeping in zip(self._said_of(chosen, which), kept, strict=True)
         ]
         return Batch(images.contiguous(memory_format=torch.channels_last), captions)
+
+    def _said_of(self, chosen: Tensor, which: Sequence[float]) -> list[str]:
+        """Return one caption of each picture, empty where it has none; `which` decides, in 0..1."""
+        told = (self.captions[index] for index in chosen.tolist())
+        return [
+            captions[int(number * len(captions))] if captions else ""
+            for captions, number in zip(told, which, strict=True)
+        ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from mmgen.autoencoding import FiniteScalarQuantizer, PrincipalComponents
+from mmgen.autoencoding import Expectation, FiniteScalarQuantizer, PrincipalComponents
 from mmgen.testing import draw_picture
 
 DIM, POSITIONS = 3, 4
@@ -65,3 +67,48 @@ def test_fewer_pictures_than_components_leave_the_rest_random(images: torch.Tens
     components.fit(images[:6], FiniteScalarQuantizer((7, 5, 5)))
     assert not torch.equal(components.components[:5], before[:5])
     assert torch.equal(components.components[5:], before[5:])
+
+
+def test_what_is_expected_need_not_be_told(
+    principal: PrincipalComponents, images: torch.Tensor
+) -> None:
+    latents = principal.analysed(images)
+    expectation = Expectation(latents, torch.full((POSITIONS, DIM), 3.0))
+    assert not principal.analysed(images, expectation).any()
+    nothing = principal.assembled(latents[:, :0], expectation)
+    strengths = (latents / principal.gains).flatten(1)
+    whole = (strengths @ principal.components + principal.mean).reshape(nothing.shape)
+    assert torch.allclose(nothing, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [0, 1, POSITIONS])
+def test_expecting_nothing_changes_nothing(
+    principal: PrincipalComponents, images: torch.Tensor, length: int
+) -> None:
+    latents = principal.analysed(images)
+    expectation = Expectation(torch.zeros_like(latents), torch.ones(POSITIONS, DIM))
+    assert torch.equal(principal.analysed(images, expectation), latents)
+    told = latents[:, :length].clamp(-1, 1)
+    expected, plain = principal.assembled(told, expectation), principal.assembled(told)
+    assert torch.allclose(expected, plain, atol=1e-5)
+
+
+def test_the_rest_is_told_sharper_and_heard_softer(
+    principal: PrincipalComponents, images: torch.Tensor
+) -> None:
+    latents = principal.analysed(images)
+    expectation = Expectation(latents * 0.5, torch.full((POSITIONS, DIM), 2.0))
+    rest = principal.analysed(images, expectation)
+    assert torch.allclose(rest, latents, atol=1e-5)
+    # Vectors that stand for themselves, so that nothing is lost on the way.
+    principal = copy.deepcopy(principal)
+    principal.strengths.copy_(1 / principal.gains)
+    heard = principal.assembled(rest, expectation)
+    assert torch.allclose(heard, principal.assembled(latents), atol=1e-5)
+
+
+def test_components_know_whether_they_were_found(
+    principal: PrincipalComponents,
+) -> None:
+    assert principal.is_fitted
+    assert not PrincipalComponents(side=16, num_positions=POSITIONS, dim=DIM).is_fitted

@@ -69,3 +69,18 @@ def test_a_reader_of_captions_needs_some(tmp_path: Path) -> None:
     assert load(silent).captions == ((),)
     with pytest.raises(DataError, match="no picture has one"):
         load(silent, needs_captions=True)
+
+
+def test_a_sample_has_no_picture_twice_and_a_caption_of_each(pictures: TrainingPictures) -> None:
+    some = pictures.sample(100, seed=1)
+    assert len(some.images) == len(some.captions) == len(pictures.pixels)
+    found = [tuple((image * 255).round().byte().flatten().tolist()) for image in some.images]
+    assert len(set(found)) == len(found)
+    said = {
+        tuple(pixels.flatten().tolist()): captions
+        for pixels, captions in zip(pictures.pixels, pictures.captions, strict=True)
+    }
+    assert all(
+        caption in said[pixels] for pixels, caption in zip(found, some.captions, strict=True)
+    )
+    assert pictures.sample(3, seed=1).captions != pictures.sample(3, seed=2).captions

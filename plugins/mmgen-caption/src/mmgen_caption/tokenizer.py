@@ -17,10 +17,12 @@ from mmgen.autoencoding import (
     AbstractAutoencoder,
     AbstractSequenceNetwork,
     AbstractSequenceTokenizer,
+    Beside,
     LearnedSettings,
     SequenceSettings,
 )
 from mmgen.visual_tokenizer import TrainingOutput, VisualTokenizerSpec
+from mmgen_caption.forecast import CaptionForecast
 from mmgen_caption.reader import CaptionReader
 
 __all__ = ["CaptionNetwork", "CaptionSettings", "CaptionTokenizer"]
@@ -38,9 +40,17 @@ class CaptionSettings(SequenceSettings):
     """Features of a caption that both halves look at."""
     reader_places: int = 32
     """Words whose place is told apart; later ones share the last."""
+    forecast_buckets: int = 4096
+    """Rows of the forecast that pieces of words share."""
 
     def __post_init__(self) -> None:
-        for name in ("reader_layers", "reader_buckets", "reader_summaries", "reader_places"):
+        for name in (
+            "reader_layers",
+            "reader_buckets",
+            "reader_summaries",
+            "reader_places",
+            "forecast_buckets",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         # Zero arguments would look for the class that `slots` has replaced.
@@ -60,10 +70,19 @@ class CaptionNetwork(AbstractSequenceNetwork):
             num_summaries=settings.reader_summaries,
             num_places=settings.reader_places,
         )
+        self.forecast = CaptionForecast(
+            num_buckets=settings.forecast_buckets,
+            num_positions=settings.max_length,
+            dim=self.quantizer.dim,
+        )
 
     def forward(self, images: Tensor, captions: Sequence[str] | None = None) -> TrainingOutput:
         said = [""] * len(images) if captions is None else captions
-        return self.reconstructed(images, self.reader(said))
+        return self.reconstructed(images, self.beside(said))
+
+    def beside(self, captions: Sequence[str]) -> Beside:
+        """Return what both halves know from captions."""
+        return Beside(self.reader(captions), self.forecast(captions))
 
 
 class CaptionTokenizer(AbstractSequenceTokenizer):
@@ -78,7 +97,7 @@ class CaptionTokenizer(AbstractSequenceTokenizer):
     ) -> None:
         super().__init__(settings, network, fingerprint)
         assert isinstance(network, CaptionNetwork)
-        self._reader = network.reader
+        self._caption_network = network
 
     @classmethod
     def build(cls, settings: LearnedSettings) -> AbstractAutoencoder:
@@ -89,7 +108,12 @@ class CaptionTokenizer(AbstractSequenceTokenizer):
         spec = super()._described(settings)
         return replace(spec, captions_used=frozenset({"encode", "decode"}))
 
-    def _context(self, captions: Sequence[str] | None, count: int) -> Tensor:
+    def begin_training(self, pictures: Tensor, captions: Sequence[str] = ()) -> None:
+        super().begin_training(pictures, captions)
+        network = self._caption_network
+        said = captions or [""] * len(pictures)
+        network.forecast.fit(said, network.principal.analysed(pictures))
+
+    def _beside(self, captions: Sequence[str] | None, count: int) -> Beside:
         with torch.inference_mode():
-            said: Tensor = self._reader([""] * count if captions is None else captions)
-        return said
+            return self._caption_network.beside([""] * count if captions is None else captions)

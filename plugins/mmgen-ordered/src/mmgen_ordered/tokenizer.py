@@ -11,6 +11,7 @@ from mmgen.autoencoding import (
     AbstractAutoencoder,
     AbstractSequenceNetwork,
     AbstractSequenceTokenizer,
+    Beside,
     LearnedSettings,
     SequenceSettings,
 )
@@ -23,7 +24,7 @@ class OrderedNetwork(AbstractSequenceNetwork):
     """Looks at pictures alone."""
 
     def forward(self, images: Tensor) -> TrainingOutput:
-        return self.reconstructed(images, None)
+        return self.reconstructed(images, Beside())
 
 
 class OrderedTokenizer(AbstractSequenceTokenizer):

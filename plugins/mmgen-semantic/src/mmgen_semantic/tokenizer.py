@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -87,7 +87,7 @@ class SemanticTokenizer(AbstractGridTokenizer):
             )
         return super().untrained(settings, seed=seed)
 
-    def begin_training(self, pictures: torch.Tensor) -> None:
+    def begin_training(self, pictures: torch.Tensor, captions: Sequence[str] = ()) -> None:
         network = self.network()
         assert isinstance(network, SemanticNetwork)
         network.begin(pictures[:NUM_BEGINNING])
