@@ -13,6 +13,7 @@ from mmgen.testing import draw_picture
 from mmgen_caption import CaptionTokenizer
 from mmgen_caption.forecast import RIDGE, SHARPEST, CaptionForecast
 from mmgen_caption.reader import pieces_of
+from mmgen_caption.tokenizer import CaptionNetwork
 
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.2), "blue": (0.1, 0.2, 0.9)}
 SMALL = {
@@ -50,6 +51,12 @@ def begun(seen: tuple[Tensor, list[str]]) -> CaptionTokenizer:
     return tokenizer
 
 
+def network_of(tokenizer: CaptionTokenizer) -> CaptionNetwork:
+    network = tokenizer.network()
+    assert isinstance(network, CaptionNetwork)
+    return network
+
+
 def forecast(num_buckets: int = 512) -> CaptionForecast:
     return CaptionForecast(num_buckets=num_buckets, num_positions=2, dim=3)
 
@@ -79,7 +86,7 @@ def test_a_forecast_is_the_ridge_regression_of_its_words() -> None:
 
 
 def test_a_caption_without_words_leads_to_expect_nothing(begun: CaptionTokenizer) -> None:
-    network = begun.network()
+    network = network_of(begun)
     assert not network.forecast(["", "…"]).latents.any()
     assert network.forecast(["a red picture"]).latents.any()
 
@@ -95,7 +102,7 @@ def test_words_never_met_are_taken_by_what_they_share() -> None:
 def test_what_is_left_is_made_as_wide_as_the_whole_was(
     begun: CaptionTokenizer, seen: tuple[Tensor, list[str]]
 ) -> None:
-    network = begun.network()
+    network = network_of(begun)
     whole = network.principal.analysed(seen[0])
     rest = network.principal.analysed(seen[0], network.forecast(seen[1]))
     sharpness = network.forecast.sharpness
@@ -115,7 +122,7 @@ def test_the_right_caption_draws_the_colour_without_codes(begun: CaptionTokenize
 def test_codes_of_an_expected_picture_are_those_of_no_surprise(
     begun: CaptionTokenizer, seen: tuple[Tensor, list[str]]
 ) -> None:
-    network = begun.network()
+    network = network_of(begun)
     plain = torch.tensor(COLOURS["red"]).reshape(1, 3, 1, 1).expand(1, 3, 16, 16)
     right = network.principal.analysed(plain, network.forecast(["a red picture"]))
     wrong = network.principal.analysed(plain, network.forecast(["a blue picture"]))
@@ -125,7 +132,7 @@ def test_codes_of_an_expected_picture_are_those_of_no_surprise(
 def test_a_saved_forecast_is_the_same(begun: CaptionTokenizer, tmp_path: Path) -> None:
     begun.save(tmp_path)
     again = CaptionTokenizer.load(tmp_path)
-    one, other = (item.network().forecast(["a red box"]) for item in (begun, again))
+    one, other = (network_of(item).forecast(["a red box"]) for item in (begun, again))
     assert torch.equal(one.latents, other.latents) and torch.equal(one.sharpness, other.sharpness)
 
 
@@ -133,9 +140,9 @@ def test_components_taken_from_another_tokenizer_stay(
     begun: CaptionTokenizer, seen: tuple[Tensor, list[str]]
 ) -> None:
     later = CaptionTokenizer.untrained(SMALL, seed=4)
-    principal = later.network().principal
-    principal.load_state_dict(begun.network().principal.state_dict())
+    principal = network_of(later).principal
+    principal.load_state_dict(network_of(begun).principal.state_dict())
     images, captions = seen
     later.begin_training(images[:48], captions[:48])
-    assert torch.equal(principal.components, begun.network().principal.components)
-    assert later.network().forecast(captions[:1]).latents.any()
+    assert torch.equal(principal.components, network_of(begun).principal.components)
+    assert network_of(later).forecast(captions[:1]).latents.any()
