@@ -30,7 +30,6 @@ __all__ = [
     "Segment",
     "Text",
     "Turn",
-    "null_condition",
 ]
 
 
@@ -317,20 +316,6 @@ class DocumentCodec:
                 position=span.start + span.ids.index(null_id),
             )
         return self.text_tokenizer.decode(span.ids)
-
-
-def null_condition(ids: Ids, vocabulary: Vocabulary) -> list[int]:
-    """Return ids with all that users say replaced, id for id, by null.
-
-    The last turn may be unfinished, so prompts are taken too. Marks of turns stay.
-    """
-    is_user = False
-    result: list[int] = []
-    for id_ in map(int, ids):
-        is_user = is_user and id_ != vocabulary.end_id
-        result.append(vocabulary.null_id if is_user else id_)
-        is_user = is_user or id_ == vocabulary.user_id
-    return result
 
 
 class _Writer:

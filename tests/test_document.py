@@ -14,7 +14,8 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgen.document import Document, DocumentCodec, Image, Text, Turn, null_condition
+from mmgen.condition import null_condition
+from mmgen.document import Document, DocumentCodec, Image, Text, Turn
 from mmgen.errors import (
     GrammarError,
     PictureError,

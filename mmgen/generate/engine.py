@@ -20,6 +20,7 @@ from mmgen.errors import EngineError, SettingsError
 
 __all__ = [
     "MAX_SEED",
+    "MAX_STREAMS",
     "AbstractEngine",
     "AbstractRule",
     "AbstractRuleState",
@@ -33,6 +34,9 @@ __all__ = [
 
 MAX_SEED = 2**63 - 1
 """Largest seed."""
+
+MAX_STREAMS = 3
+"""Most prompts that one request can have."""
 
 FinishReason: TypeAlias = Literal["stop", "length"]
 """Why a span ended: a stop id was drawn, or all its ids are there."""
@@ -131,6 +135,14 @@ class SpanRequest:
     long, or another condition in its place; None for a request without guidance."""
     guidance_scale: float = 1.0
     """`unguided + scale * (guided - unguided)`; 1 leaves the unguided prompt without effect."""
+    partial_ids: tuple[int, ...] | None = None
+    """The prompt with a part of its condition blanked, so that the parts count apart, as Brooks et
+    al. (2023, InstructPix2Pix) guide a picture and what is to be changed in it:
+    `unguided + partial_scale * (partial - unguided) + guidance_scale * (guided - partial)`. None
+    for a condition that counts as a whole."""
+    partial_scale: float = 1.0
+    """How strongly the part that `partial_ids` keeps counts; 1 leaves the unguided prompt without
+    effect, and as much as `guidance_scale` leaves this one without."""
     rule: AbstractRule | None = None
     """What of the constraint may come, step by step; None for all of it."""
 
@@ -150,14 +162,46 @@ class SpanRequest:
                 )
         elif not self.unguided_ids:
             raise SettingsError("an unguided prompt needs at least one id")
+        if not math.isfinite(self.partial_scale) or self.partial_scale < 0:
+            raise SettingsError(f"guidance of a part must be 0 or more, got {self.partial_scale}")
+        if self.partial_ids is None:
+            if self.partial_scale != 1.0:
+                raise SettingsError(
+                    f"guidance {self.partial_scale} of a part needs a prompt that keeps it, got "
+                    "none"
+                )
+        elif not self.partial_ids or self.unguided_ids is None:
+            raise SettingsError(
+                "a prompt that keeps a part needs at least one id, and an unguided one beside it"
+            )
         for id_ in sorted(self.stop_ids):
             if not self.constraint.allows(id_):
                 raise SettingsError(f"stop id {id_} can never come: no step allows it")
 
     @property
+    def streams(self) -> tuple[tuple[int, ...], ...]:
+        """The prompts that have any effect: the whole one first, the unguided one last.
+
+        Of two, `guidance_scale` leads from the second to the first.
+        """
+        if self.unguided_ids is None:
+            return (self.prompt_ids,)
+        if self.partial_ids is None or self.partial_scale == self.guidance_scale:
+            is_whole = self.guidance_scale == 1.0
+            return (self.prompt_ids,) if is_whole else (self.prompt_ids, self.unguided_ids)
+        if self.partial_scale == 1.0:
+            return (self.prompt_ids, self.partial_ids)
+        return (self.prompt_ids, self.partial_ids, self.unguided_ids)
+
+    @property
     def is_guided(self) -> bool:
-        """Whether the unguided prompt has any effect."""
-        return self.unguided_ids is not None and self.guidance_scale != 1.0
+        """Whether a prompt beside the whole one has any effect."""
+        return len(self.streams) > 1
+
+    @property
+    def applied_partial_scale(self) -> float | None:
+        """How strongly a part counts by itself; None for a condition that counts as a whole."""
+        return None if self.partial_ids is None else self.partial_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +222,8 @@ class Step:
     """Times that the engine had to take the request up again, so far."""
     num_cached_ids: int | None = None
     """Prompt ids that did not have to be read again; None where the engine does not count them."""
+    partial_scale: float | None = None
+    """The guidance of a part that was applied; None where the condition counted as a whole."""
 
     @property
     def is_finished(self) -> bool:
@@ -195,7 +241,8 @@ def check_request(request: SpanRequest, vocab_size: int, context_length: int) ->
     Raises:
         EngineError: it names ids that the decoder lacks, or is too long.
     """
-    for ids in (request.prompt_ids, request.unguided_ids or ()):
+    prompts = (request.prompt_ids, request.partial_ids or (), request.unguided_ids or ())
+    for ids in prompts:
         wrong = next((id_ for id_ in ids if not 0 <= id_ < vocab_size), None)
         if wrong is not None:
             raise EngineError(f"prompt id {wrong} is outside the decoder's {vocab_size} ids")
@@ -204,7 +251,7 @@ def check_request(request: SpanRequest, vocab_size: int, context_length: int) ->
             f"a step may take id {request.constraint.num_rows_needed - 1}, but the decoder "
             f"has {vocab_size} ids"
         )
-    num_prompt_ids = max(len(request.prompt_ids), len(request.unguided_ids or ()))
+    num_prompt_ids = max(map(len, prompts))
     total = num_prompt_ids + request.max_ids
     if total > context_length:
         raise EngineError(
@@ -225,6 +272,11 @@ class AbstractEngine(ABC):
     @abstractmethod
     def num_unfinished(self) -> int:
         """Requests that wait or run."""
+
+    @property
+    def max_streams(self) -> int:
+        """Most prompts that one request may have; `submit` refuses those that have more."""
+        return MAX_STREAMS
 
     @property
     def takes_rules(self) -> bool:

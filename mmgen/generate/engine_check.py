@@ -2,8 +2,9 @@
 
 An engine that is not ours can go wrong without a trace: guidance that is quietly off, rows that are
 mixed up, weights read in another order. Then every picture is wrong and none looks broken. So a few
-ids are drawn with guidance and without, all at once, and each is held against the scores that the
-decoder itself gives at that place. An engine that fails is not used.
+ids are drawn without guidance, with it, and with the parts of a condition guided apart, all at
+once, and each is held against the scores that the decoder itself gives at that place. An engine
+that fails is not used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 
 from mmgen.errors import EngineError
 from mmgen.generate.engine import AbstractEngine, Constraint, SamplingParams, SpanRequest
-from mmgen.generate.sampling import SamplingRows, guide, gumbel_noise, keep_top
+from mmgen.generate.sampling import SamplingRows, guide, guide_apart, gumbel_noise, keep_top
 from mmgen.model import Decoder
 
 __all__ = ["check_engine"]
@@ -39,7 +40,11 @@ def check_engine(
     Raises:
         EngineError: an id was drawn that the decoder does not score best.
     """
-    requests = _requests(decoder, engine.context_length)
+    requests = [
+        request
+        for request in _requests(decoder, engine.context_length)
+        if len(request.streams) <= engine.max_streams
+    ]
     drawn: list[list[int]] = [[] for _ in requests]
     for step in engine.generate(requests):
         drawn[step.request_index] += step.ids
@@ -77,15 +82,20 @@ def _requests(decoder: Decoder, context_length: int) -> list[SpanRequest]:
     sampled = replace(first, seed=2, sampling=SamplingParams(temperature=1.0, top_k=50, top_p=0.9))
     plain = replace(sampled, unguided_ids=None, guidance_scale=1.0)
     weak = replace(first, guidance_scale=0.5, prompt_ids=first.prompt_ids[::-1])
-    return [first, sampled, plain, weak]
+    apart = replace(first, partial_ids=plain.prompt_ids[::-1], partial_scale=1.5)
+    return [first, sampled, plain, weak, apart]
 
 
 def _shortfalls(decoder: Decoder, request: SpanRequest, ids: list[int]) -> list[float]:
     """Return by how much each id scores less than the best one, noise included."""
-    scores = _logits(decoder, request.prompt_ids, ids)
-    if request.is_guided and request.unguided_ids is not None:
-        blank = _logits(decoder, request.unguided_ids, ids)
-        scores = guide(scores, blank, torch.full((len(ids), 1), request.guidance_scale))
+    scores, *others = (_logits(decoder, stream, ids) for stream in request.streams)
+    scale = torch.full((len(ids), 1), request.guidance_scale)
+    match others:
+        case [blank]:
+            scores = guide(scores, blank, scale)
+        case [partial, blank]:
+            partial_scale = torch.full((len(ids), 1), request.partial_scale)
+            scores = guide_apart(scores, partial, blank, partial_scale, scale)
     rows = SamplingRows.stack([request.sampling], [request.seed])
     found: list[float] = []
     for step, id_ in enumerate(ids):

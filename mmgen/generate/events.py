@@ -129,6 +129,8 @@ class ImageFinished:
     """Times that the engine had to take the image up again."""
     caption: str = ""
     """What it was to show, for decoders that read captions."""
+    image_guidance_scale: float | None = None
+    """The guidance that was applied to the pictures that users show; None for as their words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mmgen.document import Document
+from mmgen.document import Document, Image
 from mmgen.errors import SettingsError
 from mmgen.generate.engine import AbstractRule, SamplingParams
 from mmgen.pictures import PictureSource
@@ -82,7 +83,14 @@ class ChatRequest:
     seed: int
     """Decides the turn."""
     guidance_scale: float | None = None
-    """How strongly pictures follow the dialogue."""
+    """How strongly pictures follow the dialogue; 1 is without guidance."""
+    image_guidance_scale: float | None = None
+    """How strongly pictures follow those that the user shows, where these are guided apart; then
+    `guidance_scale` is that of the user's words alone. 1 is without guidance."""
+    negative_document: Document | None = None
+    """The dialogue with other words, which guidance leads away from; without it, from no words."""
+    negative_prompt: str | None = None
+    """What is told of these words."""
     text_sampling: SamplingParams | None = None
     """How text ids are chosen."""
     image_sampling: SamplingParams | None = None
@@ -107,6 +115,8 @@ class ChatRequest:
                 f"an answer of a given form is in words; max_images must be 0, got "
                 f"{self.max_images}"
             )
+        if self.image_guidance_scale is not None:
+            _check_image_guidance(self.image_guidance_scale, self.document)
         if self.max_text_ids != 0 or not self.must_draw:
             _check_length(self.max_text_ids)
         if self.max_images < self.must_draw:
@@ -138,6 +148,17 @@ def check_characters(prompt: str) -> None:
             raise SettingsError(
                 f"the prompt holds the {what} {character!r} at character {index + 1}; remove it"
             )
+
+
+def _check_image_guidance(scale: float, document: Document) -> None:
+    if not math.isfinite(scale) or scale < 0:
+        raise SettingsError(f"image guidance must be 0 or more, got {scale}")
+    shown = (turn.segments for turn in document.turns if turn.role == "user")
+    if not any(isinstance(segment, Image) for segments in shown for segment in segments):
+        raise SettingsError(
+            "image guidance is for pictures that follow those that a user shows, and no user shows "
+            "any here; leave it out, or show one"
+        )
 
 
 def _check_length(max_text_ids: int) -> None:

@@ -7,7 +7,7 @@ request draws does not depend on its neighbours, on the order of arrival, or on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +15,16 @@ import torch
 
 from mmgen.generate.engine import SamplingParams
 
-__all__ = ["SamplingRows", "guide", "gumbel_noise", "hash_ids", "keep_top", "sample"]
+__all__ = [
+    "GuidanceRows",
+    "SamplingRows",
+    "guide",
+    "guide_apart",
+    "gumbel_noise",
+    "hash_ids",
+    "keep_top",
+    "sample",
+]
 
 # The constants of splitmix64, as the signed integers that torch multiplies with wrap-around.
 _STRIDE = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -80,6 +89,93 @@ def guide(
         scale: `[rows, 1]`.
     """
     return torch.addcmul(unconditional, conditional - unconditional, scale)
+
+
+def guide_apart(
+    conditional: torch.Tensor,
+    partial: torch.Tensor,
+    unconditional: torch.Tensor,
+    partial_scale: torch.Tensor,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Return the same with a scale of its own for a part of the condition.
+
+    `unconditional + partial_scale * (partial - unconditional) + scale * (conditional - partial)`,
+    as Brooks et al. (2023, InstructPix2Pix) guide by a picture and by words. Where `partial` is
+    `unconditional` it is what `guide` returns, to the bit.
+
+    Args:
+        conditional: see `guide`.
+        partial: likewise, of the condition without its other parts.
+        unconditional: likewise.
+        partial_scale: `[rows, 1]`.
+        scale: `[rows, 1]`.
+    """
+    led = guide(partial, unconditional, partial_scale)
+    return torch.addcmul(led, conditional - partial, scale)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GuidanceRows:
+    """What leads the choice of several requests: rows of a batch beside those of their prompts.
+
+    A request that needs fewer rows than others has its last one in the place of those it lacks,
+    which leads nowhere.
+    """
+
+    partial_rows: torch.Tensor | None
+    """int64 `[requests]`: prompts that keep a part of the condition; None if no request has one."""
+    unguided_rows: torch.Tensor
+    """int64 `[requests]`."""
+    partial_scales: torch.Tensor
+    """`[requests, 1]`."""
+    scales: torch.Tensor
+    """`[requests, 1]`."""
+
+    @classmethod
+    def stack(
+        cls,
+        rows: Sequence[Sequence[int]],
+        scales: Sequence[float],
+        partial_scales: Sequence[float],
+        device: torch.device | str = "cpu",
+    ) -> Self | None:
+        """Return what leads requests, given the rows of each in the order of its streams.
+
+        None if each has one row, and so nothing is led.
+        """
+        most = max(map(len, rows))
+        if most == 1:
+            return None
+        second = [numbers[min(1, len(numbers) - 1)] for numbers in rows]
+        return cls(
+            partial_rows=torch.tensor(second, device=device) if most > 2 else None,
+            unguided_rows=torch.tensor([numbers[-1] for numbers in rows], device=device),
+            partial_scales=torch.tensor(partial_scales, device=device).unsqueeze(1),
+            scales=torch.tensor(scales, device=device).unsqueeze(1),
+        )
+
+    @property
+    def rows(self) -> tuple[torch.Tensor, ...]:
+        """All of the rows, some perhaps twice."""
+        if self.partial_rows is None:
+            return (self.unguided_rows,)
+        return (self.partial_rows, self.unguided_rows)
+
+    def lead(
+        self, conditional: torch.Tensor, read: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return what was read of the prompts' rows, guided.
+
+        Args:
+            conditional: see `guide`.
+            read: returns the same of other rows.
+        """
+        unguided = read(self.unguided_rows)
+        if self.partial_rows is None:
+            return guide(conditional, unguided, self.scales)
+        partial = read(self.partial_rows)
+        return guide_apart(conditional, partial, unguided, self.partial_scales, self.scales)
 
 
 def hash_ids(seeds: torch.Tensor, steps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -7,24 +7,22 @@ what may follow. Many requests share the engine's batch, each with its own setti
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from mmgen.checkpoint import Checkpoint, SamplingDefaults, open_checkpoint
-from mmgen.document import Document, Image, Text, Turn
+from mmgen.checkpoint import Checkpoint, open_checkpoint
+from mmgen.document import Document
 from mmgen.errors import EngineError, MmgenError, SettingsError
-from mmgen.generate.engine import AbstractEngine, AbstractRule, SamplingParams
+from mmgen.generate.engine import AbstractEngine, SamplingParams
 from mmgen.generate.events import Event, TurnFailed
+from mmgen.generate.preparation import TurnPreparer
 from mmgen.generate.requests import (
     CaptionRequest,
     ChatRequest,
     DrawRequest,
     TurnRequest,
-    check_prompt,
 )
-from mmgen.generate.shapes import begun_ids, has_open_length, wanted_layout
 from mmgen.generate.torch_engine import TorchEngine
-from mmgen.generate.turn import TurnInProgress, TurnSettings, check_room
+from mmgen.generate.turn import TurnInProgress
 from mmgen.pictures import PictureSource
 from mmgen.visual_tokenizer import Layout, Parts
 
@@ -50,6 +48,7 @@ class Session:
         self.checkpoint = checkpoint
         self.engine = engine
         self.codec = checkpoint.codec(parts=parts)
+        self._preparer = TurnPreparer(checkpoint, self.codec, engine)
         self._turns: dict[int, TurnInProgress] = {}
         self._openings: list[Event] = []
         self._num_begun = 0
@@ -247,131 +246,18 @@ class Session:
         Raises:
             MmgenError: the request cannot be served; no other is affected.
         """
-        match request:
-            case DrawRequest():
-                prompt_ids, settings = self._begin_drawing(request)
-            case CaptionRequest():
-                prompt_ids, settings = self._begin_caption(request)
-            case ChatRequest():
-                prompt_ids = self.codec.encode_prompt(request.document)
-                if request.must_draw:
-                    prompt_ids += self._opened_image(prompt_ids, request.size, request.tokenizer)
-                settings = self._settings(
-                    seed=request.seed,
-                    guidance_scale=request.guidance_scale,
-                    text_sampling=request.text_sampling,
-                    image_sampling=request.image_sampling,
-                    max_text_ids=request.max_text_ids,
-                    max_images=request.max_images,
-                    rule=request.rule,
-                )
+        prompt_ids, settings = self._preparer.prepare(request)
         return TurnInProgress(index, prompt_ids, self.codec, settings, self.engine.context_length)
 
     def layout(
         self, size: tuple[int, int] | None, tokenizer: str | None = None, length: int | None = None
     ) -> Layout:
         """Return the layout of pictures of a size `(height, width)` and a number of positions."""
-        return wanted_layout(self.codec, self._tokenizer(tokenizer), size, length)
+        return self._preparer.layout(size, tokenizer, length)
 
     def _run_strictly(self, requests: Sequence[TurnRequest]) -> Iterator[Event]:
         """Check requests at once, then serve them; the first failure is raised."""
         return self._serve([self.begin(index, item) for index, item in enumerate(requests)])
-
-    def _begin_drawing(self, request: DrawRequest) -> tuple[list[int], TurnSettings]:
-        prompt_ids = self._drawing_ids(request, request.prompt)
-        settings = self._settings(
-            seed=request.seed,
-            guidance_scale=request.guidance_scale,
-            image_sampling=request.sampling,
-            max_text_ids=0,
-            max_images=1,
-        )
-        if request.negative_prompt is None:
-            return prompt_ids, settings
-        if settings.guidance_scale == 1.0:
-            raise SettingsError(
-                "a negative prompt takes effect through guidance, which is off at 1; raise it, or "
-                "leave the negative prompt out"
-            )
-        negative_ids = tuple(self._drawing_ids(request, request.negative_prompt))
-        return prompt_ids, replace(
-            settings, negative_prompt=request.negative_prompt, negative_ids=negative_ids
-        )
-
-    def _drawing_ids(self, request: DrawRequest, prompt: str) -> list[int]:
-        """Return the ids that ask for a prompt's picture and open it."""
-        check_prompt(prompt)
-        text = self.checkpoint.generation.draw_template.replace("{prompt}", prompt)
-        document = Document(turns=(Turn("user", (Text(text),)),))
-        prompt_ids = self.codec.encode_prompt(document)
-        name = self._tokenizer(request.tokenizer)
-        layout = self.layout(request.size, name, request.length)
-        begun = begun_ids(self.codec, name, layout, request.begun)
-        length = layout.num_positions if begun else request.length
-        return prompt_ids + self._opened_image(prompt_ids, request.size, name, length) + begun
-
-    def _begin_caption(self, request: CaptionRequest) -> tuple[list[int], TurnSettings]:
-        prompt = request.prompt
-        if prompt is None:
-            prompt = self.checkpoint.generation.caption_prompt
-        check_prompt(prompt)
-        image = Image(picture=request.picture, tokenizer=self._tokenizer(request.tokenizer))
-        turns = [Turn("user", (image, Text(prompt)))]
-        if request.prefix:
-            turns.append(Turn("assistant", (Text(request.prefix),)))
-        settings = self._settings(
-            seed=request.seed,
-            text_sampling=request.sampling,
-            max_text_ids=request.max_text_ids,
-            max_images=0,
-            rule=request.rule,
-        )
-        return self.codec.encode_prompt(Document(turns=tuple(turns))), settings
-
-    def _opened_image(
-        self,
-        prompt_ids: list[int],
-        size: tuple[int, int] | None,
-        tokenizer: str | None,
-        length: int | None = None,
-    ) -> list[int]:
-        """Return the ids that open a picture after a prompt, if it fits."""
-        name = self._tokenizer(tokenizer)
-        layout = self.layout(size, name, length)
-        header = self.codec.grammar.image_header(name, layout)
-        num_codes = layout.num_positions * self.codec.vocabulary.tokenizer(name).num_codebooks
-        check_room(len(prompt_ids) + len(header), num_codes, self.engine.context_length)
-        return header[:1] if length is None and has_open_length(self.codec, name) else header
-
-    def _tokenizer(self, name: str | None) -> str:
-        return name or self.checkpoint.generation.tokenizer
-
-    def _settings(
-        self,
-        *,
-        seed: int,
-        max_text_ids: int,
-        max_images: int,
-        guidance_scale: float | None = None,
-        text_sampling: SamplingParams | None = None,
-        image_sampling: SamplingParams | None = None,
-        rule: AbstractRule | None = None,
-    ) -> TurnSettings:
-        if rule is not None and not self.engine.takes_rules:
-            raise EngineError(
-                "this engine cannot hold answers to a form; use the torch engine, or leave the "
-                "form out"
-            )
-        defaults = self.checkpoint.generation
-        return TurnSettings(
-            seed=seed,
-            guidance_scale=defaults.guidance_scale if guidance_scale is None else guidance_scale,
-            text_sampling=text_sampling or _sampling(defaults.text),
-            image_sampling=image_sampling or _sampling(defaults.image),
-            max_text_ids=max_text_ids,
-            max_images=max_images,
-            rule=rule,
-        )
 
 
 def open_session(
@@ -386,15 +272,9 @@ def open_session(
     Args:
         model: a checkpoint directory or the name of an installed model; without it, the default.
         parts: see `Session`.
-        num_rows: most rows of the engine's batch; a guided picture takes two.
+        num_rows: most rows of the engine's batch; a guided picture takes two, or three.
         device: where the decoder runs.
     """
     checkpoint = open_checkpoint(model)
     engine = TorchEngine(checkpoint.load_decoder(device=device), num_rows=num_rows)
     return Session(checkpoint, engine, parts=parts)
-
-
-def _sampling(defaults: SamplingDefaults) -> SamplingParams:
-    return SamplingParams(
-        temperature=defaults.temperature, top_k=defaults.top_k, top_p=defaults.top_p
-    )

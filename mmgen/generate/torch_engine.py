@@ -1,7 +1,7 @@
 """The embedded engine: continuous batching over a static KV cache, on a CPU or one GPU.
 
-Every request has one cache row, or two when it is guided: one sees the prompt, the other its
-blanked form, and both take the same ids. Running rows stay at the front of the cache, so that a
+Every request has one cache row, or two or three when it is guided: one sees the prompt, the others
+its blanked forms, and all take the same ids. Running rows stay at the front of the cache, so that a
 step reads it in place. A step chooses an id for every running request, retires the finished, and
 runs the decoder once over the rest; waiting requests are admitted as rows become free.
 """
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from mmgen.errors import SettingsError
+from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.engine import (
+    MAX_STREAMS,
     AbstractEngine,
     AbstractRuleState,
     FinishReason,
@@ -26,7 +27,7 @@ from mmgen.generate.engine import (
 )
 from mmgen.generate.kv_rows import KVRows
 from mmgen.generate.rule_runs import excluded, stuck_error
-from mmgen.generate.sampling import SamplingRows, guide, sample
+from mmgen.generate.sampling import GuidanceRows, SamplingRows, sample
 from mmgen.model import Decoder
 
 __all__ = ["TorchEngine"]
@@ -39,7 +40,7 @@ class _Running:
     index: int
     request: SpanRequest
     rows: list[int]
-    """The row of the prompt, and of the blanked prompt when the request is guided."""
+    """A row for each of the request's streams, in their order."""
     rule: AbstractRuleState | None = None
     num_ids: int = 0
 
@@ -64,9 +65,8 @@ class _Group:
     members: list[_Running]
     head: _Head
     rows: torch.Tensor
-    blank_rows: torch.Tensor | None
-    """Rows of the blanked prompts, an unguided request's own row; None if none is guided."""
-    scales: torch.Tensor
+    guidance: GuidanceRows | None
+    """None if no member is guided."""
     steps: torch.Tensor
     sampling: SamplingRows
     rules: tuple[tuple[int, AbstractRuleState], ...]
@@ -79,8 +79,8 @@ class _Group:
         are few numbers. A member whose rule allows nothing is left out.
         """
         guided = hidden[self.rows]
-        if self.blank_rows is not None:
-            guided = guide(guided.float(), hidden[self.blank_rows].float(), self.scales)
+        if self.guidance is not None:
+            guided = self.guidance.lead(guided.float(), lambda rows: hidden[rows].float())
         scores = self.head.scores(guided)
         stuck: list[int] = []
         for place, rule in self.rules:
@@ -114,7 +114,8 @@ class TorchEngine(AbstractEngine):
         """Take a decoder where it is: its device and number format are the engine's.
 
         Args:
-            num_rows: most rows that run at once; a guided request takes two.
+            num_rows: most rows that run at once; a guided request takes two, or three where the
+                parts of its condition are guided apart.
             max_prefill_ids: most prompt ids, filling included, in one pass of the decoder.
         """
         if num_rows < 2:
@@ -138,6 +139,10 @@ class TorchEngine(AbstractEngine):
         return len(self._waiting) + len(self._batch.running)
 
     @property
+    def max_streams(self) -> int:
+        return min(self._num_rows, MAX_STREAMS)
+
+    @property
     def takes_rules(self) -> bool:
         return True
 
@@ -147,6 +152,12 @@ class TorchEngine(AbstractEngine):
 
     def submit(self, request: SpanRequest) -> int:
         check_request(request, self.decoder.config.vocab_size, self.context_length)
+        num_streams = len(request.streams)
+        if num_streams > self._num_rows:
+            raise EngineError(
+                f"a request of this guidance takes {num_streams} rows, but the engine has "
+                f"{self._num_rows}; give it more"
+            )
         index = self._num_submitted
         self._num_submitted += 1
         self._waiting.append((index, request))
@@ -181,9 +192,7 @@ class TorchEngine(AbstractEngine):
         num_used = self._num_used
         while self._waiting:
             index, request = self._waiting[0]
-            streams = [list(request.prompt_ids)]
-            if request.is_guided and request.unguided_ids is not None:
-                streams.append(list(request.unguided_ids))
+            streams = list(map(list, request.streams))
             if num_used + len(prompts) + len(streams) > self._num_rows:
                 break
             self._waiting.popleft()
@@ -223,16 +232,16 @@ class TorchEngine(AbstractEngine):
     def _group(self, ranges: tuple[range, ...], members: list[_Running]) -> _Group:
         device = self._device
         requests = [item.request for item in members]
-        scales = [request.guidance_scale if request.is_guided else 1.0 for request in requests]
-        blank_rows = None
-        if any(request.is_guided for request in requests):
-            blank_rows = torch.tensor([item.rows[-1] for item in members], device=device)
         return _Group(
             members=members,
             head=self._head(ranges),
             rows=torch.tensor([item.rows[0] for item in members], device=device),
-            blank_rows=blank_rows,
-            scales=torch.tensor(scales, device=device).unsqueeze(1),
+            guidance=GuidanceRows.stack(
+                [item.rows for item in members],
+                [request.guidance_scale for request in requests],
+                [request.partial_scale for request in requests],
+                device,
+            ),
             steps=torch.tensor([item.num_ids for item in members], device=device).unsqueeze(1),
             sampling=SamplingRows.stack(
                 [request.sampling for request in requests],
@@ -256,9 +265,17 @@ class TorchEngine(AbstractEngine):
     @staticmethod
     def _deliver(running: _Running, id_: int | None) -> Step:
         request = running.request
-        scale = request.guidance_scale if request.is_guided else 1.0
+        partial_scale = request.applied_partial_scale
         if id_ is None:
-            return Step(running.index, (), None, scale, stuck_error(running.num_ids))
+            error = stuck_error(running.num_ids)
+            return Step(
+                running.index,
+                (),
+                None,
+                request.guidance_scale,
+                error,
+                partial_scale=partial_scale,
+            )
         running.num_ids += 1
         if running.rule is not None:
             running.rule.advance(id_)
@@ -267,7 +284,9 @@ class TorchEngine(AbstractEngine):
             reason = "stop"
         elif running.num_ids == request.max_ids:
             reason = "length"
-        return Step(running.index, (id_,), reason, scale)
+        return Step(
+            running.index, (id_,), reason, request.guidance_scale, partial_scale=partial_scale
+        )
 
     def _retire(self, finished: set[int]) -> None:
         """Drop requests, and move the rows that stay to the front of the cache."""

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mmgen.document import DocumentCodec, Image, Segment, Text, Turn, null_condition
+from mmgen.condition import null_condition, null_words
+from mmgen.document import DocumentCodec, Image, Segment, Text, Turn
 from mmgen.errors import SettingsError
 from mmgen.generate.engine import (
     MAX_SEED,
@@ -66,6 +67,8 @@ class TurnSettings:
     seed: int
     guidance_scale: float
     """Applied to images."""
+    image_guidance_scale: float | None = None
+    """How strongly images follow the pictures that users show; None for as their words."""
     text_sampling: SamplingParams
     image_sampling: SamplingParams
     max_text_ids: int
@@ -77,7 +80,7 @@ class TurnSettings:
     negative_prompt: str | None = None
     """What guidance leads away from, in words."""
     negative_ids: tuple[int, ...] | None = None
-    """The turn's prompt with another condition, which guidance leads away from; None for none."""
+    """The turn's prompt with other words, which guidance leads away from; None for none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -225,6 +228,7 @@ class TurnInProgress:
             codes=codes,
             seed=image.seed,
             guidance_scale=step.guidance_scale,
+            image_guidance_scale=step.partial_scale,
             sampling=self._settings.image_sampling,
             seconds=time.perf_counter() - image.started,
             num_ids=len(image.code_ids) - image.num_given,
@@ -326,17 +330,30 @@ class TurnInProgress:
             seed=request.seed,
             started=time.perf_counter(),
         )
-        if self._settings.guidance_scale == 1.0:
+        return self._guided(request)
+
+    def _guided(self, request: SpanRequest) -> SpanRequest:
+        """Return the request of an image with what guidance leads away from."""
+        settings, ids, vocabulary = self._settings, self._ids, self._vocabulary
+        image_scale = settings.image_guidance_scale
+        if settings.guidance_scale == 1.0 and image_scale is None:
             return request
-        negative = self._settings.negative_ids
-        if negative is None:
-            unguided = null_condition(self._ids, self._vocabulary)
-        else:
-            unguided = [*negative, *self._ids[self._num_prompt_ids :]]
+        other_words: tuple[int, ...] | None = None
+        if settings.negative_ids is not None:
+            other_words = (*settings.negative_ids, *ids[self._num_prompt_ids :])
+        blank = tuple(null_condition(ids, vocabulary))
+        if image_scale is None:
+            return replace(
+                request,
+                unguided_ids=other_words or blank,
+                guidance_scale=settings.guidance_scale,
+            )
         return replace(
             request,
-            unguided_ids=tuple(unguided),
-            guidance_scale=self._settings.guidance_scale,
+            unguided_ids=blank,
+            guidance_scale=settings.guidance_scale,
+            partial_ids=other_words or tuple(null_words(ids, vocabulary)),
+            partial_scale=image_scale,
         )
 
     def _request(

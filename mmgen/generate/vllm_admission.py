@@ -1,10 +1,10 @@
-"""How much vLLM may be given at once, so that the two rows of a pair never come apart.
+"""How much vLLM may be given at once, so that the rows of a guided request never come apart.
 
 vLLM schedules every request on its own: whatever does not fit a step waits, and whatever does not
 fit the cache is thrown out and read again later. Nobody is handed more than fits, so neither
-happens, and two rows that start together finish their prompts in the same step. The rows of a
-request are promised their seats, their share of each step's tokens, and cache for their full
-length. A request is told of as the lengths of its rows' prompts, one or two.
+happens, and rows that start together finish their prompts in the same step. The rows of a request
+are promised their seats, their share of each step's tokens, and cache for their full length. A
+request is told of as the lengths of its rows' prompts, one to three, its own first.
 """
 
 from __future__ import annotations
@@ -83,9 +83,10 @@ class Admission:
                 f"cache of {held} tokens; give vLLM a larger one"
             )
         if not self._keeps_in_step(prompts, max_ids):
+            other = next(length for length in prompts if length != prompts[0])
             raise EngineError(
                 f"the prompt has {prompts[0]} tokens and the one that guidance leads away from "
-                f"{prompts[1]}, which vLLM would read in different numbers of steps of "
+                f"{other}, which vLLM would read in different numbers of steps of "
                 f"{capacity.chunk_tokens} tokens; make them equally long, or give it more tokens "
                 "per step"
             )

@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mmgen.errors import SettingsError
+from mmgen.generate.engine import MAX_STREAMS
 
 __all__ = ["VllmEngineConfig", "VllmStats"]
 
@@ -21,15 +22,15 @@ _DECIDED = {
     "generation_config": "requests say how ids are chosen",
     "logits_processors": "they are mmgen's",
     "scheduler_cls": "pairs are handed to vLLM's own scheduler",
-    "speculative_config": "both rows of a pair would need the same guesses",
-    "long_prefill_token_threshold": "prompts are read in chunks that keep pairs together",
+    "speculative_config": "the rows of a guided request would need the same guesses",
+    "long_prefill_token_threshold": "prompts are read in chunks that keep guided rows together",
     "max_model_len": "it is the checkpoint's context length",
     "max_num_seqs": "it is num_rows",
     "max_num_batched_tokens": "it is step_tokens",
     "kv_cache_memory_bytes": "it is cache_bytes",
     "enable_prefix_caching": "it is prefix_caching",
     "enforce_eager": "it is compilation",
-    "data_parallel_size": "start replicas instead, which keep pairs together",
+    "data_parallel_size": "start replicas instead, which keep guided rows together",
 }
 """What mmgen says to vLLM itself, and why or where else."""
 
@@ -39,12 +40,13 @@ class VllmEngineConfig:
     """How vLLM is started. What is None is chosen for the machine."""
 
     num_rows: int = 64
-    """Most rows of a batch (vLLM's max_num_seqs); a guided picture takes two."""
+    """Most rows of a batch (vLLM's max_num_seqs); a guided picture takes two, or three where it is
+    guided by pictures and words apart."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number format; float32 on a CPU, bfloat16 on a GPU."""
     step_tokens: int | None = None
-    """Most tokens of one step (max_num_batched_tokens); enough for two full prompts beside all
-    rows."""
+    """Most tokens of one step (max_num_batched_tokens); enough for the prompts of one guided
+    request, however long, beside all rows."""
     cache_bytes: int | None = None
     """Size of the KV cache; 1 GiB on a CPU, what `gpu_memory_utilization` leaves on a GPU."""
     block_size: int | None = None
@@ -55,7 +57,7 @@ class VllmEngineConfig:
     """Whether prompts are read from the cache as far as they are in it."""
     overcommit: float = 1.0
     """How many times over the cache may be promised. Above 1, texts that stop early leave room for
-    others, and vLLM may have to take cache back, which restarts pairs."""
+    others, and vLLM may have to take cache back, which restarts guided requests."""
     max_stalls: int = 8
     """Restarts in a row without a new id after which a guided request fails."""
     compilation: Literal["on", "off"] | None = None
@@ -79,10 +81,10 @@ class VllmEngineConfig:
                 raise SettingsError(f"{name} must be 1 or more, got {value}")
         if self.num_rows < 2:
             raise SettingsError(f"num_rows must be 2 or more, for guidance, got {self.num_rows}")
-        if self.step_tokens is not None and self.step_tokens < self.num_rows + 2:
+        if self.step_tokens is not None and self.step_tokens < self.num_rows + MAX_STREAMS:
             raise SettingsError(
-                f"step_tokens must be above num_rows + 1, so that a step has room for a prompt "
-                f"beside {self.num_rows} rows; got {self.step_tokens}"
+                f"step_tokens must be num_rows + {MAX_STREAMS} or more, so that a step has room for"
+                f" a prompt beside {self.num_rows} rows; got {self.step_tokens}"
             )
         if self.dtype not in (None, "float32", "bfloat16"):
             raise SettingsError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
@@ -174,7 +176,7 @@ class VllmStats:
     num_pairs: int = 0
     """Those with guidance."""
     num_restarts: int = 0
-    """Times that a pair came apart and was cut back."""
+    """Times that the rows of one came apart and were cut back."""
     num_failed: int = 0
     """Requests given up after too many restarts."""
     num_ids: int = 0

@@ -1,9 +1,10 @@
 """The engine contract on vLLM, unpatched and in this process.
 
-A guided request becomes two ordinary requests of vLLM with the same pair key, handed over between
-two steps so that they start together; `vllm_rows` draws for both. An id counts only once both
-have it. If a pair comes apart all the same, whatever the reason, its rows are withdrawn, cut back
-to the ids they share, and handed over again with these as part of the prompt.
+A guided request becomes a gang of ordinary requests of vLLM, one for each of its streams, with the
+same key, handed over between two steps so that they start together; `vllm_rows` draws for all of
+them. An id counts only once all have it. If a gang comes apart all the same, whatever the reason,
+its rows are withdrawn, cut back to the ids they share, and handed over again with these as part of
+the prompt.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vllm.sampling_params import RequestOutputKind
 from mmgen.checkpoint import Checkpoint
 from mmgen.errors import EngineError
 from mmgen.generate.engine import (
+    MAX_STREAMS,
     AbstractEngine,
     FinishReason,
     SpanRequest,
@@ -63,7 +65,7 @@ class _Flight:
     ids: list[int] = field(default_factory=list)
     """Delivered."""
     rows: list[_Row] = field(default_factory=list)
-    """What vLLM has of it: one row, or two of a pair."""
+    """What vLLM has of it: a row for each of the request's streams."""
     num_read: int = 0
     """Ids of this attempt that are common to its rows."""
     num_attempts: int = 0
@@ -71,7 +73,7 @@ class _Flight:
     num_cached_ids: int = 0
     """Of the prompt, at the first attempt."""
     patience: int = 0
-    """Steps that a row which ended early still waits for the other."""
+    """Steps that a row which ended early still waits for the others."""
 
     @property
     def num_left(self) -> int:
@@ -80,10 +82,7 @@ class _Flight:
     @property
     def prompts(self) -> list[tuple[int, ...]]:
         """What each row reads."""
-        prompts = [self.request.prompt_ids]
-        if self.request.is_guided and self.request.unguided_ids is not None:
-            prompts.append(self.request.unguided_ids)
-        return [(*prompt, *self.ids) for prompt in prompts]
+        return [(*stream, *self.ids) for stream in self.request.streams]
 
     def take_common(self) -> list[int]:
         """Return the ids that all rows have beyond those taken before."""
@@ -143,6 +142,10 @@ class VllmEngine(AbstractEngine):
         return self._admission.capacity
 
     @property
+    def max_streams(self) -> int:
+        return min(self.config.num_rows, MAX_STREAMS)
+
+    @property
     def takes_rules(self) -> bool:
         return bool(self._llm.vllm_config.parallel_config.world_size == 1)
 
@@ -178,7 +181,7 @@ class VllmEngine(AbstractEngine):
         )
         self._admission.check([len(ids) for ids in flight.prompts], request.max_ids)
         self._num_submitted += 1
-        self._count(num_requests=1, num_pairs=len(flight.prompts) - 1)
+        self._count(num_requests=1, num_pairs=int(request.is_guided))
         self._waiting.append(flight)
         return flight.index
 
@@ -244,7 +247,13 @@ class VllmEngine(AbstractEngine):
             withdrawal_id=flight.withdrawal_id,
         )
         if len(prompts) > 1:
-            params = replace(params, pair=name, guidance_scale=request.guidance_scale)
+            params = replace(
+                params,
+                gang=name,
+                num_parts=len(prompts),
+                guidance_scale=request.guidance_scale,
+                partial_scale=request.partial_scale,
+            )
         stop_ids = sorted(request.stop_ids)
         if flight.withdrawal_id is not None:
             stop_ids.append(flight.withdrawal_id)
@@ -266,7 +275,7 @@ class VllmEngine(AbstractEngine):
                     ignore_eos=True,
                     detokenize=False,
                     output_kind=RequestOutputKind.DELTA,
-                    extra_args=replace(params, is_blank=place == 1).to_extra_args(),
+                    extra_args=replace(params, part=place).to_extra_args(),
                 ),
             )
 
@@ -299,16 +308,16 @@ class VllmEngine(AbstractEngine):
         if not new and error is None:
             return []
         self._count(num_ids=len(new))
-        scale = request.guidance_scale if request.is_guided else 1.0
         return [
             Step(
                 request_index=flight.index,
                 ids=tuple(new),
                 finish_reason=reason,
-                guidance_scale=scale,
+                guidance_scale=request.guidance_scale,
                 error=error,
                 num_restarts=flight.num_attempts - 1,
                 num_cached_ids=flight.num_cached_ids,
+                partial_scale=request.applied_partial_scale,
             )
         ]
 
@@ -320,8 +329,8 @@ class VllmEngine(AbstractEngine):
             return stuck_error(len(flight.ids))
         has_open_row = not all(row.is_ended for row in flight.rows)
         if self.config.prefix_caching and has_open_row and flight.patience:
-            # The other row will notice when it has read its prompt, which then is in the prefix
-            # cache: at the next attempt, neither has much to read, and both start together.
+            # The others will notice when they have read their prompts, which then are in the prefix
+            # cache: at the next attempt, none has much to read, and all start together.
             flight.patience -= 1
             self._parting[flight.index] = flight
             return None
@@ -331,7 +340,7 @@ class VllmEngine(AbstractEngine):
         if flight.num_stalls > self.config.max_stalls:
             self._count(num_failed=1)
             return EngineError(
-                f"the two rows of a guided request could not be kept in step after "
+                f"the {len(flight.rows)} rows of a guided request could not be kept in step after "
                 f"{flight.num_stalls} attempts; give vLLM a larger cache or more tokens per step"
             )
         self._waiting.appendleft(flight)

@@ -19,6 +19,7 @@ from vllm.v1.executor.multiproc_executor import MultiprocExecutor
 
 from mmgen.checkpoint import Checkpoint
 from mmgen.errors import EngineError, SettingsError
+from mmgen.generate.engine import MAX_STREAMS
 from mmgen.generate.vllm_admission import Capacity
 from mmgen.generate.vllm_config import GIB, VllmEngineConfig
 from mmgen.generate.vllm_logits import GuidedChoice
@@ -82,9 +83,10 @@ def follow(checkpoint: Checkpoint, config: VllmEngineConfig) -> None:
 def _tokens(checkpoint: Checkpoint, config: VllmEngineConfig) -> tuple[int, int]:
     """Return how many tokens a step takes, and how many of one prompt."""
     context_length = checkpoint.config.context_length
-    step_tokens = config.step_tokens or max(2048, 2 * context_length + config.num_rows)
-    # With all rows at work, both prompts of a pair still get equal chunks of every step.
-    return step_tokens, min(context_length, (step_tokens - config.num_rows) // 2)
+    most = min(MAX_STREAMS, config.num_rows)
+    step_tokens = config.step_tokens or max(2048, most * context_length + config.num_rows)
+    # With all rows at work, all prompts of a request still get equal chunks of every step.
+    return step_tokens, min(context_length, (step_tokens - config.num_rows) // most)
 
 
 def _settings(

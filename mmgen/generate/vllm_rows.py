@@ -1,9 +1,9 @@
 """What happens to the scores of a vLLM batch: constraint, guidance and choice, row by row.
 
-A guided request is two rows of the batch that carry one pair key. Each step chooses an id for every
-row with the functions and the noise that the embedded engine uses, and leaves that id as the only
-one the row may take. Rows of a pair that have not come equally far are given their withdrawal id
-instead, which ends them: nothing is ever drawn with half a pair.
+A guided request is a gang: two or three rows of the batch that carry one key. Each step chooses an
+id for every row with the functions and the noise that the embedded engine uses, and leaves that id
+as the only one the row may take. Rows of a gang that have not come equally far are given their
+withdrawal id instead, which ends them: nothing is ever drawn with a part of a gang.
 
 Nothing here knows vLLM. What a row needs travels in its request as plain numbers, so that it also
 reaches workers in other processes. Only the run of a rule cannot travel; it is left here under a
@@ -24,7 +24,7 @@ import torch
 from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest
 from mmgen.generate.rule_runs import RuleRun
-from mmgen.generate.sampling import SamplingRows, guide, sample
+from mmgen.generate.sampling import GuidanceRows, SamplingRows, sample
 
 __all__ = ["KEY", "RowChooser", "RowParams", "has_rule", "leave_rule", "withdrawal_id"]
 
@@ -62,21 +62,25 @@ class RowParams:
     """What the noise is drawn from."""
     first_step: int = 0
     """Ids of the span that are already part of the prompt."""
-    pair: str | None = None
-    """Names the two rows of one guided request; None for a request without guidance."""
-    is_blank: bool = False
-    """Whether this row of the pair sees the blanked prompt."""
+    gang: str | None = None
+    """Names the rows of one guided request; None for a request without guidance."""
+    part: int = 0
+    """Which of the request's streams the row sees; 0 is the prompt."""
+    num_parts: int = 1
+    """Rows of the gang."""
     guidance_scale: float = 1.0
-    """How strongly the condition counts in a pair."""
+    """How strongly the condition counts in a gang."""
+    partial_scale: float = 1.0
+    """How strongly its part counts that the second of three rows keeps."""
     withdrawal_id: int | None = None
-    """What a row is given that cannot go on, of a broken pair or under a rule that leaves nothing;
+    """What a row is given that cannot go on, of a broken gang or under a rule that leaves nothing;
     an id that no step allows."""
     rule: str | None = None
     """What `leave_rule` returned; None for a request without a rule."""
 
     @classmethod
     def of(cls, request: SpanRequest, *, first_step: int = 0) -> Self:
-        """Return what a request without guidance needs, some ids into its span."""
+        """Return what the row of a request without guidance needs, some ids into its span."""
         return cls(
             constraint=request.constraint,
             sampling=request.sampling,
@@ -94,9 +98,11 @@ class RowParams:
                 "sampling": [sampling.temperature, sampling.top_k, sampling.top_p],
                 "seed": self.seed,
                 "first_step": self.first_step,
-                "pair": self.pair,
-                "is_blank": self.is_blank,
+                "gang": self.gang,
+                "part": self.part,
+                "num_parts": self.num_parts,
                 "guidance_scale": self.guidance_scale,
+                "partial_scale": self.partial_scale,
                 "withdrawal_id": self.withdrawal_id,
                 "rule": self.rule,
             }
@@ -159,7 +165,7 @@ class _Ruled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """Rows that choose among the same ids; a pair is here once, with its prompt's row."""
+    """Rows that choose among the same ids; a gang is here once, with its prompt's row."""
 
     ranges: tuple[range, ...]
     ids: torch.Tensor
@@ -167,16 +173,15 @@ class _Group:
     """The rows, on the host."""
     first_steps: np.ndarray
     rows: torch.Tensor
-    blank_rows: torch.Tensor | None
-    """Rows of the blanked prompts, an unguided request's own row; None if none is guided."""
-    scales: torch.Tensor
+    guidance: GuidanceRows | None
+    """None if no row is guided."""
     sampling: SamplingRows
     ruled: tuple[_Ruled, ...]
 
     def choose(self, logits: torch.Tensor, counts: np.ndarray) -> torch.Tensor:
         scores = self._scores(logits, self.rows)
-        if self.blank_rows is not None:
-            scores = guide(scores, self._scores(logits, self.blank_rows), self.scales)
+        if self.guidance is not None:
+            scores = self.guidance.lead(scores, lambda rows: self._scores(logits, rows))
         numbers = self.first_steps + counts[self.numbers]
         for ruled in self.ruled:
             barred = ruled.run.excluded(self.ids, int(numbers[ruled.place]))
@@ -211,8 +216,9 @@ class _Plan:
         logits.index_fill_(0, self.rows, -torch.inf)
         for group, ids in zip(self.groups, chosen, strict=True):
             logits[group.rows, ids] = 0.0
-            if group.blank_rows is not None:
-                logits[group.blank_rows, ids] = 0.0
+            if group.guidance is not None:
+                for rows in group.guidance.rows:
+                    logits[rows, ids] = 0.0
         if self.withdrawn_rows is not None:
             logits[self.withdrawn_rows, self.withdrawal_ids] = 0.0
 
@@ -225,8 +231,9 @@ class RowChooser:
         self._rows: list[RowParams | None] = []
         self._cycles = np.ones(0, dtype=np.int64)
         self._first_steps = np.zeros(0, dtype=np.int64)
-        self._mates = np.zeros(0, dtype=np.int64)
-        self._is_half = np.zeros(0, dtype=bool)
+        self._gangs: dict[int, list[int]] = {}
+        self._mates = np.zeros((0, 0), dtype=np.int64)
+        self._is_whole = np.zeros(0, dtype=bool)
         self._plans: dict[tuple[bytes, bytes], _Plan] = {}
 
     def seat(self, rows: Sequence[RowParams | None]) -> None:
@@ -235,15 +242,24 @@ class RowChooser:
         self._plans.clear()
         self._cycles = np.array([len(row.constraint.cycle) if row else 1 for row in rows], np.int64)
         self._first_steps = np.array([row.first_step if row else 0 for row in rows], np.int64)
-        self._is_half = np.array([bool(row and row.pair is not None) for row in rows], bool)
-        # A row without a mate is its own, which is right for all but the half of a pair.
-        self._mates = np.arange(len(rows))
-        places: dict[str, int] = {}
+        found: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            if row is None or row.pair is None:
+            if row is not None and row.gang is not None:
+                found.setdefault(row.gang, []).append(place)
+        # A row that has fewer mates than others, or none, is its own.
+        most = max(map(len, found.values()), default=1)
+        self._mates = np.tile(np.arange(len(rows)), (most - 1, 1))
+        self._is_whole = np.ones(len(rows), dtype=bool)
+        self._gangs.clear()
+        for places in found.values():
+            gang = {row.part: place for place in places if (row := rows[place])}
+            num_parts = {row.num_parts for place in places if (row := rows[place])}
+            if len(gang) != len(places) or num_parts != {len(gang)} or max(gang) >= len(gang):
+                self._is_whole[places] = False
                 continue
-            mate = places.setdefault(row.pair, place)
-            self._mates[[place, mate]] = mate, place
+            self._gangs[gang[0]] = [gang[part] for part in range(len(gang))]
+            for turn in range(1, len(places)):
+                self._mates[turn - 1, places] = places[turn:] + places[:turn]
 
     def apply(
         self, logits: torch.Tensor, counts: np.ndarray, is_ready: np.ndarray | None = None
@@ -256,11 +272,11 @@ class RowChooser:
             is_ready: bool `[rows]`, whether a row has read its whole prompt; where that is not
                 known, all count as ready, and what an unready row is given is thrown away.
         """
-        mates = self._mates
-        has_mate = mates != np.arange(len(mates))
-        in_step = ~self._is_half | (has_mate & (counts == counts[mates]))
-        if is_ready is not None:
-            in_step &= is_ready == is_ready[mates]
+        in_step = self._is_whole
+        for mates in self._mates:
+            in_step = in_step & (counts == counts[mates])
+            if is_ready is not None:
+                in_step &= is_ready == is_ready[mates]
         phases = (self._first_steps + counts) % self._cycles
         key = (phases.tobytes(), in_step.tobytes())
         plan = self._plans.get(key)
@@ -282,7 +298,7 @@ class RowChooser:
             # Whoever asked under a rule that is gone has left, and its row is about to.
             if not in_step[place] or (row.rule is not None and not has_rule(row.rule)):
                 withdrawn.append(place)
-            elif not row.is_blank:
+            elif row.part == 0:
                 ranges = row.constraint.cycle[phases[place]]
                 groups.setdefault(ranges, []).append(place)
         ids = [row.withdrawal_id for place in withdrawn if (row := self._rows[place])]
@@ -295,17 +311,18 @@ class RowChooser:
 
     def _group(self, ranges: tuple[range, ...], places: list[int]) -> _Group:
         members = [row for place in places if (row := self._rows[place])]
-        mates = [int(self._mates[place]) for place in places]
         return _Group(
             ranges=ranges,
             ids=torch.cat([torch.arange(ids.start, ids.stop) for ids in ranges]).to(self._device),
             numbers=np.array(places),
             first_steps=self._first_steps[places],
             rows=self._tensor(places),
-            blank_rows=self._tensor(mates) if mates != places else None,
-            scales=torch.tensor(
-                [row.guidance_scale for row in members], device=self._device
-            ).unsqueeze(1),
+            guidance=GuidanceRows.stack(
+                [self._gangs.get(place, [place]) for place in places],
+                [row.guidance_scale for row in members],
+                [row.partial_scale for row in members],
+                self._device,
+            ),
             sampling=SamplingRows.stack(
                 [row.sampling for row in members], [row.seed for row in members], self._device
             ),

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from mmgen.checkpoint import Checkpoint, open_checkpoint
+from mmgen.condition import null_condition
 from mmgen.data.sources import AbstractSource
-from mmgen.document import Document, DocumentCodec, Image, Text, Turn, null_condition
+from mmgen.document import Document, DocumentCodec, Image, Text, Turn
 from mmgen.errors import CheckpointError, DataError, PictureError, SettingsError
 from mmgen.generate.engine import SamplingParams
 from mmgen.generate.sampling import SamplingRows, guide, sample

@@ -49,18 +49,41 @@ def decoder(session: Session) -> Decoder:
 
 def test_the_torch_engine_passes(decoder: Decoder) -> None:
     check_engine(TorchEngine(decoder), decoder)
+    # Too small for parts that are guided apart, which it refuses, but not for the rest.
+    check_engine(TorchEngine(decoder, num_rows=2), decoder)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"unguided_ids": None, "guidance_scale": 1.0},
+        {
+            "unguided_ids": None,
+            "guidance_scale": 1.0,
+            "partial_ids": None,
+            "partial_scale": 1.0,
+        },
+        {"partial_ids": None, "partial_scale": 1.0},
+        {
+            "partial_scale": lambda request: (
+                request.partial_scale + 0.4 * (request.partial_scale > 1)
+            )
+        },
+        {"partial_ids": lambda request: request.partial_ids and request.partial_ids[::-1]},
         {"guidance_scale": lambda request: request.guidance_scale + 0.4 * request.is_guided},
         {"seed": 7},
         {"prompt_ids": lambda request: request.prompt_ids[::-1]},
         {"max_ids": 5},
     ],
-    ids=["no guidance", "another guidance", "other noise", "another prompt", "too few"],
+    ids=[
+        "no guidance",
+        "parts together",
+        "another part's guidance",
+        "another part",
+        "another guidance",
+        "other noise",
+        "another prompt",
+        "too few",
+    ],
 )
 def test_an_engine_that_draws_something_else_does_not(
     decoder: Decoder, change: dict[str, Any]

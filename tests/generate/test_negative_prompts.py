@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmgen.document import null_condition
+from mmgen.condition import null_condition
 from mmgen.errors import SettingsError
 from mmgen.generate.events import ImageFinished
 from mmgen.generate.provenance import Provenance

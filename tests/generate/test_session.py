@@ -11,7 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from mmgen.checkpoint import open_checkpoint
-from mmgen.document import Document, Image, Text, Turn, null_condition
+from mmgen.condition import null_condition
+from mmgen.document import Document, Image, Text, Turn
 from mmgen.errors import EngineError, PictureError, PluginError, SettingsError, VocabularyError
 from mmgen.generate.engine import AbstractEngine, SamplingParams, SpanRequest, Step
 from mmgen.generate.events import (

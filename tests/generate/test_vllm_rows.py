@@ -27,13 +27,14 @@ TEXT = Constraint(((range(0, 10), range(15, 17)),))
 TURNS = Constraint(((range(20, 30),), (range(40, 44),), (range(50, 60),)))
 
 
-def guided(pair: str, *, is_blank: bool = False, seed: int = 1) -> RowParams:
+def guided(gang: str, *, is_blank: bool = False, seed: int = 1) -> RowParams:
     return RowParams(
         constraint=CODES,
         sampling=SamplingParams(temperature=0.9, top_k=12),
         seed=seed,
-        pair=pair,
-        is_blank=is_blank,
+        gang=gang,
+        part=int(is_blank),
+        num_parts=2,
         guidance_scale=2.5,
         withdrawal_id=WITHDRAWAL,
     )
@@ -143,7 +144,7 @@ def test_rows_in_other_phases_of_their_cycles_are_decided_together() -> None:
 )
 def test_half_a_pair_is_never_drawn_from(rows: list[RowParams], counts: list[int]) -> None:
     for row, id_ in zip(rows, applied(rows, counts), strict=True):
-        if row.pair is not None:
+        if row.gang is not None:
             assert id_ == WITHDRAWAL
 
 
@@ -185,7 +186,7 @@ def test_the_withdrawal_id_is_one_that_never_comes() -> None:
 def test_the_params_of_a_request_are_its_own() -> None:
     request = SpanRequest(prompt_ids=(1,), constraint=CODES, max_ids=4, seed=8)
     row = RowParams.of(request, first_step=2)
-    assert (row.seed, row.constraint, row.first_step, row.pair) == (8, CODES, 2, None)
+    assert (row.seed, row.constraint, row.first_step, row.gang) == (8, CODES, 2, None)
 
 
 class Ladder(AbstractRule):

@@ -33,11 +33,12 @@ GUIDED = RowParams(
     constraint=Constraint(((range(10, 30),),)),
     sampling=SamplingParams(temperature=0.7),
     seed=3,
-    pair="0.0",
+    gang="0.0",
+    num_parts=2,
     guidance_scale=3.0,
     withdrawal_id=0,
 )
-BLANK = replace(GUIDED, is_blank=True)
+BLANK = replace(GUIDED, part=1)
 PLAIN = RowParams(
     constraint=Constraint(((range(1, 9),), (range(30, 40),))),
     sampling=SamplingParams(top_p=0.8),
