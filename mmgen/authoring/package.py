@@ -82,6 +82,7 @@ class NewPackage:
         words["training"] = Template(TRAINING).substitute(words) if self.kind == "learned" else ""
         source = (_STARTING_POINTS / f"{self.kind}.py").read_text(encoding="utf-8")
         source = source.replace("StartTokenizer", self.class_name)
+        source = source.replace('PLUGIN = "start"', f'PLUGIN = "{self.name}"')
         package = f"src/{self.module}"
         return {
             "pyproject.toml": Template(PYPROJECT).substitute(words),

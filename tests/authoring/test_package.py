@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mmgen.authoring import KINDS, NewPackage, write_package
-from mmgen.errors import OutputError, SettingsError
+from mmgen.errors import OutputError, PluginError, SettingsError
+from mmgen.plugins import located_visual_tokenizer
 from mmgen.testing import check
 from mmgen.visual_tokenizer import AbstractVisualTokenizer
 
@@ -55,6 +57,29 @@ def test_a_package_is_complete_and_tidy(kind: str, tmp_path: Path) -> None:
     for words in (["check", "--ignore", "I001"], ["format", "--check"]):
         done = run("ruff", *words, "--config", config, "--no-cache", str(folder), cwd=tmp_path)
         assert done.returncode == 0, done.stdout
+
+
+def test_weights_of_a_learned_package_say_whose_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_package(NewPackage(name="fresh", kind="learned"), tmp_path)
+    monkeypatch.syspath_prepend(str(folder / "src"))
+    tokenizer: type[AbstractVisualTokenizer] = import_module("mmgen_fresh").FreshTokenizer
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    saved = tokenizer.untrained({}, seed=0)
+    saved.save(weights)
+    assert located_visual_tokenizer(str(weights)) == ("fresh", weights)
+    assert tokenizer.load(weights).fingerprint == saved.fingerprint
+    config = weights / "tokenizer_config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"plugin": "stale"}))
+    with pytest.raises(PluginError, match="a tokenizer of 'stale', expected 'fresh'"):
+        tokenizer.load(weights)
+    # Folders written before they said their plugin are read as they are.
+    del values["plugin"]
+    config.write_text(json.dumps(values))
+    assert tokenizer.load(weights).fingerprint == saved.fingerprint
 
 
 @pytest.mark.slow

@@ -36,6 +36,10 @@ from mmgen.visual_tokenizer import (
 
 __all__ = ["Settings", "StartTokenizer"]
 
+PLUGIN = "start"
+"""The entry point of this tokenizer, which folders of its weights name, so that they can be given
+wherever its name can."""
+
 FACTOR = 8
 """Pixels along one side of a block."""
 
@@ -265,8 +269,8 @@ class StartTokenizer(AbstractVisualTokenizer):
 
     def save(self, path: Path) -> None:
         save_file(self._state(), path / WEIGHTS_FILE)
-        settings = json.dumps(dataclasses.asdict(self._settings), indent=1) + "\n"
-        (path / SETTINGS_FILE).write_text(settings, encoding="utf-8")
+        stated = {"plugin": PLUGIN, **dataclasses.asdict(self._settings)}
+        (path / SETTINGS_FILE).write_text(json.dumps(stated, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def untrained(cls, settings: Mapping[str, object], *, seed: int) -> Self:
@@ -336,6 +340,9 @@ def _read(directory: Path) -> tuple[Settings, dict[str, Tensor]]:
         if not (directory / name).is_file():
             raise PluginError(f"no weights of this tokenizer in {directory}: {name} is missing")
     values = json.loads((directory / SETTINGS_FILE).read_text(encoding="utf-8"))
+    plugin = values.pop("plugin", PLUGIN)
+    if plugin != PLUGIN:
+        raise PluginError(f"{directory} holds a tokenizer of {plugin!r}, expected {PLUGIN!r}")
     settings = _settings(values, str(directory / SETTINGS_FILE))
     return settings, load_file(directory / WEIGHTS_FILE)
 
