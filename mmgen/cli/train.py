@@ -50,17 +50,22 @@ def list_recipes(as_json: bool) -> None:
 
     from mmgen.plugins import RECIPES, installed
 
-    for name, info in installed(RECIPES).items():
-        if as_json:
+    found = list(installed(RECIPES).values())
+    if as_json:
+        for info in found:
             fields = {
-                "name": name,
+                "name": info.name,
                 "distribution": info.distribution,
                 "version": info.version,
                 "value": info.value,
             }
             click.echo(json.dumps(fields))
-        else:
-            click.echo(f"{name:<12} {info.value:<28} {info.distribution} {info.version}")
+        return
+    # The longest part last: whatever is installed, the columns before it stay in line.
+    rows = [(info.name, f"{info.distribution} {info.version}", info.value) for info in found]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    for name, distribution, value in rows:
+        click.echo(f"{name:<{widths[0]}}  {distribution:<{widths[1]}}  {value}")
 
 
 @recipes.command("show", epilog=_RECIPE_HELP)

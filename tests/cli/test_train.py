@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_list_names_installed_recipes() -> None:
     assert all(
         {"name", "distribution"} <= set(json.loads(line)) for line in result.stdout.splitlines()
     )
+
+
+def test_columns_of_recipes_stand_in_line() -> None:
+    result = CliRunner().invoke(recipes, ["list"], catch_exceptions=False)
+    lines = result.stdout.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 80
+    found = [re.fullmatch(r"(\S+) +(\S+ [0-9.]+) +(\S+:\S+)", line) for line in lines]
+    starts = [[match.start(group) for group in (1, 2, 3)] for match in found if match]
+    assert len(starts) == len(lines) and all(start == starts[0] for start in starts)
 
 
 def test_training_tells_what_was_finished(tmp_path: Path) -> None:
