@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mmgen.evaluate.yardstick import Candidate
+    from mmgen.evaluate.yardstick import Candidate, CodeModelTask
 
 __all__ = ["evaluate"]
 
@@ -66,7 +67,15 @@ def evaluate() -> None:
 @click.option(
     "--with-lm",
     is_flag=True,
-    help="Also train the same small decoder on the codes of each, and give bits per image.",
+    help="Also train the same small decoder on the codes of each, and give bits per image. It "
+    "learns from rows that --filter leaves out.",
+)
+@click.option(
+    "--lm-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Steps of 16 pictures that the small decoder learns for: what --with-lm costs "
+    "[default: 600].",
 )
 @click.option(
     "--caption-column",
@@ -95,6 +104,7 @@ def evaluate_tokenizer_command(
     picture_column: str,
     filters: tuple[str, ...],
     with_lm: bool,
+    lm_steps: int | None,
     caption_column: str | None,
     probe: str | None,
     judge: Path | None,
@@ -106,18 +116,22 @@ def evaluate_tokenizer_command(
 
     Measured on the same pictures: fidelity, of details and letters too; use and entropy of the
     codes; what wrong codes do; size, speed and parameters. Tables go to results.md, pictures to
-    reconstructions.png, the curves of fidelity over size to rate.png.
+    reconstructions.png, the curves of fidelity over size to rate.png. Each finding is kept in the
+    directory `measured` there, so the same command goes on where it was stopped.
     """
     from mmgen.cli.progress import watched
+    from mmgen.errors import SettingsError
     from mmgen.evaluate.classifier import ClassifierConfig, trained_classifier
-    from mmgen.evaluate.code_model import CodeModelConfig
     from mmgen.evaluate.comparison import compare, page
+    from mmgen.evaluate.findings import Findings
     from mmgen.evaluate.pack import parse_filters, read_captions, read_emoji_pack, read_pictures
     from mmgen.evaluate.probe import read_probe_pack
     from mmgen.evaluate.rate_plot import can_plot, draw_rate_plot
     from mmgen.evaluate.report import output_directory
     from mmgen.pictures import save_png
 
+    if lm_steps is not None and not with_lm:
+        raise SettingsError("--lm-steps is about the small decoder; give --with-lm too")
     places = _weights_by_name(names, weights)
     wanted = parse_filters(filters)
     candidates = [_candidate(name, places.get(name)) for name in names]
@@ -141,21 +155,58 @@ def evaluate_tokenizer_command(
     if judge is not None:
         rows = [row for row in read_emoji_pack(judge) if row.split == "train"]
         classifier = trained_classifier(rows, ClassifierConfig(), directory, progress=watched)
-    comparison, measured = compare(
-        candidates,
-        pictures,
-        judge=classifier,
-        code_model=CodeModelConfig() if with_lm else None,
-        progress=watched,
-        probe_pack=probe_pack,
-        captions=captions,
+    task = None
+    if with_lm:
+        task = _code_model_task(data, picture_column, wanted, caption_column, lm_steps)
+    kept = directory / "measured"
+    findings = Findings(
+        kept, on_taken_up=lambda label: click.echo(f"{label} (measured before)", err=True)
     )
+    try:
+        comparison, measured = compare(
+            candidates,
+            pictures,
+            judge=classifier,
+            code_model=task,
+            progress=watched,
+            findings=findings,
+            probe_pack=probe_pack,
+            captions=captions,
+        )
+    except KeyboardInterrupt:
+        click.echo(
+            f"stopped; what was measured is in {kept}, and the same command goes on", err=True
+        )
+        sys.exit(130)
     save_png(page(measured), directory / "reconstructions.png")
     if can_plot():
         draw_rate_plot(comparison, directory / "rate.png")
     else:
         click.echo("no rate.png: install mmgen[train], which has matplotlib", err=True)
     _finish(directory, comparison.as_json(), comparison.markdown(), as_json)
+
+
+def _code_model_task(
+    data: Path,
+    column: str,
+    filters: Mapping[str, str],
+    caption_column: str | None,
+    steps: int | None,
+) -> CodeModelTask:
+    """Return what small decoders learn from: rows that the filters leave out, if they do."""
+    from mmgen.evaluate.code_model import MAX_LEARNED, CodeModelConfig
+    from mmgen.evaluate.pack import read_other_pictures
+    from mmgen.evaluate.yardstick import CodeModelTask
+
+    pictures, captions = read_other_pictures(
+        data,
+        column=column,
+        filters=filters,
+        caption_column=caption_column,
+        num_pictures=MAX_LEARNED,
+    )
+    config = CodeModelConfig() if steps is None else CodeModelConfig(num_steps=steps)
+    return CodeModelTask(config=config, pictures=tuple(pictures), captions=tuple(captions))
 
 
 def _weights_by_name(names: Sequence[str], weights: Sequence[str]) -> dict[str, Path]:

@@ -125,6 +125,14 @@ class Classifier:
         self._ids = {concept: index for index, concept in enumerate(concepts)}
         self._side = side
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides a guess, in hex."""
+        digest = hashlib.sha256(repr((self.concepts, self._side)).encode())
+        for name, weight in sorted(self._network.state_dict().items()):
+            digest.update(name.encode() + weight.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def guesses(self, pictures: Sequence[Image.Image], *, num: int = 5) -> list[tuple[str, ...]]:
         """Return the likeliest concepts of each picture, best first."""
         result: list[tuple[str, ...]] = []

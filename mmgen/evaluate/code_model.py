@@ -1,8 +1,8 @@
 """How hard codes are to predict: bits per image under a small decoder, trained alike on each.
 
 Loss per token depends on how coarse tokens are; bits for a whole picture do not. The same decoder
-sees the same pictures equally often, and only what could come at a place is scored, as the grammar
-has it.
+sees the same pictures in the same order for the same number of steps, and only what could come at a
+place is scored, as the grammar has it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from mmgen.evaluate.progress import Progress
 from mmgen.model import Decoder, DecoderConfig, init_weights
 from mmgen.visual_tokenizer import Codes, Ordered
 
-__all__ = ["CodeModelConfig", "CodeModelScore", "score_codes"]
+__all__ = ["MAX_LEARNED", "CodeModelConfig", "CodeModelScore", "score_codes"]
+
+MAX_LEARNED = 4096
+"""Pictures that the yardstick lets it learn from, at most."""
 
 _ABSENT = -1
 """Stands in the place of codes behind the end of a picture that is shorter than others."""
@@ -38,20 +41,21 @@ class CodeModelConfig:
     """Width of the residual stream."""
     num_layers: int = 2
     """Blocks."""
-    num_epochs: int = 4
-    """Times that each picture is seen."""
+    num_steps: int = 600
+    """Steps of training, which bound what it costs."""
     batch_size: int = 16
     """Pictures a step."""
     lr: float = 2e-3
     """Peak learning rate of AdamW, after a rise over a tenth of the steps; then half a cosine."""
-    held_out: float = 0.2
-    """Share of the pictures, the last ones, that are only scored."""
     seed: int = 0
     """Seeds the weights and the order."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise SettingsError(f"held_out lies between 0 and 1, got {self.held_out}")
+        if min(self.num_steps, self.batch_size) < 1:
+            raise SettingsError(
+                f"steps and pictures a step are 1 or more, got {self.num_steps} and "
+                f"{self.batch_size}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,53 +65,61 @@ class CodeModelScore:
     bits_per_image: float
     """Of pictures it has not seen."""
     train_bits_per_image: float
-    """In the last pass over those it has seen."""
+    """In the last pass over those it has seen, or as much of it as there was."""
     num_train: int
     """Pictures trained on."""
+    num_steps: int
+    """Steps of training."""
     num_held_out: int
     """Pictures scored."""
     num_parameters: int
-    """Of the decoder, of which the table of codes is a part that grows with the codebook."""
+    """Of the decoder without the tables of codes: the same for every tokenizer."""
+    num_table_parameters: int
+    """Of the tables of codes, which grow with the codebooks."""
 
 
 def score_codes(
+    learned: Sequence[Codes],
     codes: Sequence[Codes],
     codebook_sizes: Sequence[int],
     config: CodeModelConfig,
     *,
     progress: Progress,
 ) -> CodeModelScore:
-    """Train the decoder on the first pictures and score the last ones.
+    """Train the decoder on the codes of some pictures and score those of others.
 
     All pictures must have one layout, but `Ordered` ones may differ in length: the decoder then
     spells the length first, as a model would, and its bits count.
     """
-    layouts = {item.layout for item in codes}
+    layouts = {item.layout for item in (*learned, *codes)}
     if len(layouts) != 1 and not all(isinstance(layout, Ordered) for layout in layouts):
         raise SettingsError(
             f"the pictures have {len(layouts)} layouts, but a small decoder learns one; give "
             "pictures of one shape"
         )
-    num_held_out = max(1, round(len(codes) * config.held_out))
-    if len(codes) - num_held_out < config.batch_size:
+    if len(learned) < config.batch_size:
         raise SettingsError(
-            f"{len(codes)} pictures are too few to train a decoder on; give "
-            f"{config.batch_size * 2} or more"
+            f"{len(learned)} pictures are too few to train a decoder on; give "
+            f"{config.batch_size} or more"
         )
     starts = np.concatenate([[0], np.cumsum(codebook_sizes)])
-    longest = max(len(item.array) for item in codes)
-    ids = torch.full((len(codes), longest, len(codebook_sizes)), _ABSENT)
-    for row, item in zip(ids, codes, strict=True):
+    longest = max(len(item.array) for item in (*learned, *codes))
+    ids = torch.full((len(learned) + len(codes), longest, len(codebook_sizes)), _ABSENT)
+    for row, item in zip(ids, (*learned, *codes), strict=True):
         row[: len(item.array)] = torch.from_numpy(item.array + starts[:-1])
     with torch.random.fork_rng(devices=[]):
         model = _CodeModel(ids, starts.tolist(), config)
-        trained = model.train(ids[:-num_held_out], progress)
+        trained = model.train(ids[: len(learned)], progress)
+    settings = model.decoder.config
+    tables = settings.vocab_size * settings.hidden_size * (1 if settings.tie_word_embeddings else 2)
     return CodeModelScore(
-        bits_per_image=model.bits(ids[-num_held_out:]),
+        bits_per_image=model.bits(ids[len(learned) :]),
         train_bits_per_image=trained,
-        num_train=len(codes) - num_held_out,
-        num_held_out=num_held_out,
-        num_parameters=model.decoder.config.num_parameters,
+        num_train=len(learned),
+        num_steps=config.num_steps,
+        num_held_out=len(codes),
+        num_parameters=settings.num_parameters - tables,
+        num_table_parameters=tables,
     )
 
 
@@ -139,17 +151,16 @@ class _CodeModel:
         """Learn; return the bits per image of the last pass."""
         config = self.config
         batches = len(ids) // config.batch_size
-        num_steps = config.num_epochs * batches
         optimizer = torch.optim.AdamW(self.decoder.parameters(), lr=config.lr, weight_decay=0.01)
         generator = torch.Generator().manual_seed(config.seed)
         order = torch.empty(0, dtype=torch.int64)
-        nats = 0.0
-        for step in progress(range(num_steps), "training a small decoder"):
+        nats: list[float] = []
+        for step in progress(range(config.num_steps), "training a small decoder"):
             batch = step % batches
             if batch == 0:
-                order, nats = torch.randperm(len(ids), generator=generator), 0.0
-            rise = min(1.0, (step + 1) / max(1, num_steps // 10))
-            fall = (1 + math.cos(math.pi * step / num_steps)) / 2
+                order = torch.randperm(len(ids), generator=generator)
+            rise = min(1.0, (step + 1) / max(1, config.num_steps // 10))
+            fall = (1 + math.cos(math.pi * step / config.num_steps)) / 2
             optimizer.param_groups[0]["lr"] = config.lr * rise * fall
             chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
             total = self._nats(ids[chosen])
@@ -158,8 +169,9 @@ class _CodeModel:
             (total / num_codes).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
             optimizer.step()
-            nats += total.item()
-        return nats / math.log(2) / (batches * config.batch_size)
+            nats.append(total.item())
+        last = nats[-batches:]
+        return sum(last) / math.log(2) / (len(last) * config.batch_size)
 
     @torch.no_grad()
     def bits(self, ids: Tensor) -> float:

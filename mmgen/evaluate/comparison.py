@@ -10,40 +10,32 @@ from typing import Any
 from PIL import Image
 
 from mmgen.evaluate.classifier import Classifier
-from mmgen.evaluate.code_model import CodeModelConfig
-from mmgen.evaluate.image_codecs import (
-    CODECS,
-    CodecResult,
-    available_codecs,
-    codec_curve,
-    nearest_in_size,
-)
+from mmgen.evaluate.codec_curves import CodecCurve, CodecNeighbour, codec_curves
+from mmgen.evaluate.figures import Figures
+from mmgen.evaluate.findings import Findings
+from mmgen.evaluate.image_codecs import CODECS, available_codecs
 from mmgen.evaluate.probe import ProbePack
 from mmgen.evaluate.progress import Progress
 from mmgen.evaluate.report import table
-from mmgen.evaluate.yardstick import Candidate, Figures, Measured, measure
+from mmgen.evaluate.yardstick import (
+    NUM_SHOWN,
+    Candidate,
+    CodeModelTask,
+    Measured,
+    measure,
+    refuse_unlike,
+)
 from mmgen.pictures import sheet, to_picture
 
-__all__ = ["CodecCurve", "Comparison", "compare", "page"]
+__all__ = ["Comparison", "compare", "page"]
 
 PAGE_COLUMNS = 8
-PAGE_BLOCKS = 3
 SPEED_SECONDS = 1.0
 """How long each of the four timings of a tokenizer takes."""
 
 _NOT_MEASURED = (
     "LPIPS and rFID: they need the weights of published networks, which mmgen does not have.",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodecCurve:
-    """One codec at all its qualities, on the pictures of some of the tokenizers."""
-
-    tokenizers: tuple[str, ...]
-    """Those whose pictures had these sizes."""
-    points: tuple[CodecResult, ...]
-    """The smallest files first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +46,8 @@ class Comparison:
     """In the order in which they were named."""
     codecs: tuple[CodecCurve, ...]
     """A curve for each codec and each set of picture sizes."""
+    nearest: tuple[CodecNeighbour, ...]
+    """Each codec at the size nearest to that of each tokenizer, on all pictures."""
     not_measured: tuple[str, ...]
     """What is missing, and why."""
 
@@ -73,10 +67,6 @@ class Comparison:
             "\n".join(f"- Not measured: {item}" for item in self.not_measured),
         ]
         return "\n\n".join(parts) + "\n"
-
-    def curves_of(self, name: str) -> list[tuple[CodecResult, ...]]:
-        """Return the codecs' curves on the pictures of one tokenizer."""
-        return [curve.points for curve in self.codecs if name in curve.tokenizers]
 
     def _fidelity(self) -> str:
         scales = sorted({item.num_scales for item in self.tokenizers})
@@ -136,8 +126,10 @@ class Comparison:
                 row.append("-" if known is None else f"{known.bits_per_image:.0f}")
             scores = [item.code_model for item in self.tokenizers if item.code_model is not None]
             note += (
-                f" The small decoder learned from {scores[0].num_train} pictures and was scored "
-                f"on {scores[0].num_held_out} others, equally for all."
+                f" The small decoder of {scores[0].num_parameters:,} parameters, tables of codes "
+                f"not counted, learned from {scores[0].num_train} pictures in "
+                f"{scores[0].num_steps} steps and was scored on {scores[0].num_held_out} others, "
+                "equally for all."
             )
         return f"## Codes\n\n{table(head, rows)}\n\n{note}"
 
@@ -160,14 +152,23 @@ class Comparison:
         for item in self.tokenizers:
             num_bytes = item.bits_per_picture / 8
             rows.append([item.name, f"{num_bytes:.0f}", f"{item.psnr:.2f}", f"{item.ssim:.3f}"])
-            for curve in self.curves_of(item.name):
-                point = nearest_in_size(curve, num_bytes)
+            for point in (near.point for near in self.nearest if near.tokenizer == item.name):
                 label = f"- {point.name}, quality {point.quality}"
                 size = f"{point.bytes_per_picture:.0f}"
                 rows.append([label, size, f"{point.psnr:.2f}", f"{point.ssim:.3f}"])
+        counts = sorted({point.num_pictures for curve in self.codecs for point in curve.points})
+        total = self.tokenizers[0].num_pictures
+        sampled = (
+            " The curves of rate.png, by which the qualities were chosen, are drawn from "
+            f"{counts[0]} of the {total} pictures, taken at random with a fixed seed; this table "
+            "is of all."
+            if counts[0] < total
+            else ""
+        )
         return (
             f"## Beside codecs\n\n{table(head, rows)}\n\nEach codec at the quality whose files "
             "are nearest in size, headers included; where the files are larger, it has no smaller."
+            + sampled
         )
 
     def _probes(self) -> list[str]:
@@ -218,12 +219,19 @@ def compare(
     pictures: Sequence[Image.Image],
     *,
     judge: Classifier | None,
-    code_model: CodeModelConfig | None,
+    code_model: CodeModelTask | None,
     progress: Progress,
+    findings: Findings | None = None,
     probe_pack: ProbePack | None = None,
     captions: Sequence[str] | None = None,
 ) -> tuple[Comparison, tuple[Measured, ...]]:
-    """Measure tokenizers one after another, and codecs on the same pictures."""
+    """Measure tokenizers one after another, and codecs on the same pictures.
+
+    What `findings` holds is taken from there, and what is measured is kept there at once.
+    """
+    findings = Findings(None) if findings is None else findings
+    if code_model is not None:
+        refuse_unlike(candidates, pictures, code_model)
     measured = tuple(
         measure(
             candidate,
@@ -232,6 +240,7 @@ def compare(
             code_model=code_model,
             progress=progress,
             speed_seconds=SPEED_SECONDS,
+            findings=findings,
             probe_pack=probe_pack,
             captions=captions,
         )
@@ -255,18 +264,11 @@ def compare(
         )
     formats = available_codecs()
     missing += [f"{form}: this Pillow was built without it." for form in set(CODECS) - set(formats)]
-    groups: dict[tuple[tuple[int, ...], ...], list[Measured]] = {}
-    for item in measured:
-        groups.setdefault(tuple(picture.shape for picture in item.originals), []).append(item)
-    curves = []
-    for group in groups.values():
-        names = tuple(item.figures.name for item in group)
-        for form in progress(formats, "JPEG, WebP and AVIF"):
-            points = codec_curve(group[0].originals, form)
-            curves.append(CodecCurve(tokenizers=names, points=points))
+    curves, nearest = codec_curves(measured, progress=progress, findings=findings)
     comparison = Comparison(
         tokenizers=tuple(item.figures for item in measured),
-        codecs=tuple(curves),
+        codecs=curves,
+        nearest=nearest,
         not_measured=tuple(missing),
     )
     return comparison, measured
@@ -276,7 +278,7 @@ def page(measured: Sequence[Measured]) -> Image.Image:
     """Return rows of originals, each over what every tokenizer made of them."""
     pictures: list[Image.Image] = []
     labels: list[str] = []
-    num = min(len(measured[0].originals), PAGE_COLUMNS * PAGE_BLOCKS)
+    num = min(len(measured[0].originals), NUM_SHOWN)
     columns = min(PAGE_COLUMNS, num)
     blank = Image.new("RGB", (1, 1), "white")
     for start in range(0, num, columns):

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image, features
 
 from mmgen.evaluate.metrics import mean_fidelity
@@ -21,12 +23,16 @@ from mmgen.visual_tokenizer import Picture
 
 __all__ = [
     "CODECS",
+    "CURVE_QUALITIES",
     "CodecResult",
     "Format",
     "available_codecs",
-    "codec_curve",
+    "by_size",
+    "codec_point",
     "compressed",
+    "curve_sample",
     "nearest_in_size",
+    "qualities_beside",
     "yardsticks",
 ]
 
@@ -38,6 +44,14 @@ CODECS: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
 _LABELS: dict[Format, str] = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF"}
 
 QUALITIES = (0, 1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+
+CURVE_QUALITIES = QUALITIES[::2]
+"""What a curve is drawn through; between two of them, the nearest in size is searched."""
+
+CURVE_PICTURES = 96
+"""Pictures that a curve is measured on; of more, so many are drawn."""
+
+CURVE_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +68,8 @@ class CodecResult:
     """Mean over pictures, in dB."""
     ssim: float
     """Mean over pictures."""
+    num_pictures: int
+    """Pictures measured."""
 
 
 def compressed(picture: Picture, form: Format, quality: int) -> bytes:
@@ -74,10 +90,33 @@ def available_codecs() -> tuple[Format, ...]:
     return tuple(form for form in CODECS if form == "JPEG" or features.check(form.lower()))
 
 
-def codec_curve(pictures: Sequence[Picture], form: Format) -> tuple[CodecResult, ...]:
-    """Measure one codec at all qualities, the smallest files first."""
-    points = [_measure(pictures, form, quality, _label(form)) for quality in QUALITIES]
+def curve_sample(pictures: Sequence[Picture]) -> list[Picture]:
+    """Return the pictures that curves are measured on: all, or as many of them as are enough."""
+    if len(pictures) <= CURVE_PICTURES:
+        return list(pictures)
+    random = np.random.default_rng(CURVE_SEED)
+    chosen = random.choice(len(pictures), CURVE_PICTURES, replace=False)
+    return [pictures[index] for index in sorted(chosen.tolist())]
+
+
+def codec_point(pictures: Sequence[Picture], form: Format, quality: int) -> CodecResult:
+    """Measure one codec at one quality."""
+    return _measure(pictures, form, quality, _label(form))
+
+
+def by_size(points: Iterable[CodecResult]) -> tuple[CodecResult, ...]:
+    """Return points as a curve, the smallest files first."""
     return tuple(sorted(points, key=lambda point: point.bytes_per_picture))
+
+
+def qualities_beside(curve: Sequence[CodecResult], num_bytes: float) -> tuple[int, ...]:
+    """Return the qualities that are not on a curve and may come nearer to a size than its own."""
+    if num_bytes <= curve[0].bytes_per_picture:
+        return ()
+    place = QUALITIES.index(nearest_in_size(curve, num_bytes).quality)
+    known = {point.quality for point in curve}
+    beside = QUALITIES[max(0, place - 1) : place + 2]
+    return tuple(quality for quality in beside if quality not in known)
 
 
 def nearest_in_size(curve: Sequence[CodecResult], num_bytes: float) -> CodecResult:
@@ -104,15 +143,21 @@ def _label(form: Format) -> str:
 
 
 def _measure(pictures: Sequence[Picture], form: Format, quality: int, name: str) -> CodecResult:
-    files = [compressed(picture, form, quality) for picture in pictures]
-    decoded = [_decoded(file) for file in files]
+    def there_and_back(picture: Picture) -> tuple[int, Picture]:
+        file = compressed(picture, form, quality)
+        return len(file), _decoded(file)
+
+    # Codecs let other threads work meanwhile, and are given as many as torch is.
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        sizes, decoded = zip(*threads.map(there_and_back, pictures), strict=True)
     mean_psnr, mean_ssim = mean_fidelity(pictures, decoded)
     return CodecResult(
         name=name,
         quality=quality,
-        bytes_per_picture=float(np.mean([len(file) for file in files])),
+        bytes_per_picture=float(np.mean(sizes)),
         psnr=mean_psnr,
         ssim=mean_ssim,
+        num_pictures=len(pictures),
     )
 
 

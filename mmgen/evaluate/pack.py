@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mmgen.data.sources import ParquetSource
@@ -23,6 +24,7 @@ __all__ = [
     "parse_filters",
     "read_captions",
     "read_emoji_pack",
+    "read_other_pictures",
     "read_pictures",
 ]
 
@@ -108,6 +110,39 @@ def read_captions(
     num = source.num_rows if limit is None else min(limit, source.num_rows)
     rows = (source.row(index) for index in range(num))
     return [next(iter(row.captions), "") for row in rows if row.picture is not None]
+
+
+def read_other_pictures(
+    path: Path,
+    *,
+    column: str,
+    filters: Mapping[str, str],
+    caption_column: str | None,
+    num_pictures: int,
+) -> tuple[list[Image.Image], list[str]]:
+    """Return pictures of the rows that some filter leaves out, with their captions.
+
+    As many as asked for, or all if there are fewer, evenly spread over the pack. Captions are empty
+    without a column of them. Nothing if there are no filters, which leave nothing out.
+    """
+    source = ParquetSource(
+        path,
+        picture_column=column,
+        caption_columns=[] if caption_column is None else [caption_column],
+        attributes={name: name for name in filters},
+    )
+    rest = [
+        index
+        for index in range(source.num_rows)
+        if any(source.attributes(index).get(name) != value for name, value in filters.items())
+    ]
+    places = np.linspace(0, len(rest) - 1, min(num_pictures, len(rest)))
+    rows = [source.row(rest[place]) for place in np.unique(places.round().astype(int))]
+    found = [(row.picture, next(iter(row.captions), "")) for row in rows]
+    return (
+        [open_picture(picture) for picture, _ in found if picture is not None],
+        [caption for picture, caption in found if picture is not None],
+    )
 
 
 def parse_filters(texts: Iterable[str]) -> dict[str, str]:

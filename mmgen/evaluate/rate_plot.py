@@ -25,13 +25,15 @@ def draw_rate_plot(comparison: Comparison, path: Path) -> None:
     figure = import_module("matplotlib.figure").Figure(figsize=(12, 5))
     for axes, measure in zip(figure.subplots(1, 2), ("psnr", "ssim"), strict=True):
         for curve in comparison.codecs:
-            name = curve.points[0].name
+            name, sampled = curve.points[0].name, curve.points[0].num_pictures
             line = [(point.bytes_per_picture, getattr(point, measure)) for point in curve.points]
             whose = (
                 ""
                 if len(curve.tokenizers) == len(comparison.tokenizers)
                 else (f" ({', '.join(curve.tokenizers)})")
             )
+            if sampled < comparison.tokenizers[0].num_pictures:
+                whose += f", {sampled} of the pictures"
             axes.plot(*zip(*line, strict=True), color=_GREYS[name], label=f"{name}{whose}")
         for figures in comparison.tokenizers:
             line = [(point.bytes_per_picture, getattr(point, measure)) for point in figures.rate]

@@ -24,6 +24,7 @@ __all__ = [
     "bits_of",
     "codebook_use",
     "evaluate_tokenizer",
+    "nearest_size",
     "reconstruct",
     "reconstruction_sheet",
 ]
@@ -123,9 +124,8 @@ def evaluate_tokenizer(
     return report, reconstruction_sheet(originals, decoded)
 
 
-def at_nearest_size(picture: Image.Image, tokenizer: AbstractVisualTokenizer) -> Picture:
-    """Return a picture at the tokenizer's size nearest to its own, by aspect and then by area."""
-    spec = tokenizer.spec
+def nearest_size(picture: Image.Image, tokenizer: AbstractVisualTokenizer) -> tuple[int, int]:
+    """Return the tokenizer's size nearest to a picture's own, by aspect and then by area."""
 
     def distance(size: tuple[int, int]) -> tuple[float, float]:
         height, width = size
@@ -133,7 +133,12 @@ def at_nearest_size(picture: Image.Image, tokenizer: AbstractVisualTokenizer) ->
         area = abs(math.log(width * height) - math.log(picture.width * picture.height))
         return (round(aspect, 6), area)
 
-    return to_array(picture, min(spec.sizes, key=distance), spec.resize)
+    return min(tokenizer.spec.sizes, key=distance)
+
+
+def at_nearest_size(picture: Image.Image, tokenizer: AbstractVisualTokenizer) -> Picture:
+    """Return a picture at the tokenizer's size nearest to its own."""
+    return to_array(picture, nearest_size(picture, tokenizer), tokenizer.spec.resize)
 
 
 def reconstruct(

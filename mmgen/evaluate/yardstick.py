@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from mmgen import __version__
+from mmgen.errors import SettingsError
 from mmgen.evaluate.classifier import Classifier
 from mmgen.evaluate.code_model import CodeModelConfig, CodeModelScore, score_codes
 from mmgen.evaluate.feature_distance import feature_distance
-from mmgen.evaluate.glyphs import SignScore, sign_scores
+from mmgen.evaluate.figures import BookFigures, Figures, RatePoint
+from mmgen.evaluate.findings import Findings
+from mmgen.evaluate.glyphs import sign_scores
 from mmgen.evaluate.metrics import detail_psnr, mean_fidelity, ms_ssim, num_scales
 from mmgen.evaluate.probe import ProbePack, ProbeScore, probe
-from mmgen.evaluate.progress import Progress
-from mmgen.evaluate.robustness import Damage, robustness
+from mmgen.evaluate.progress import Progress, unwatched
+from mmgen.evaluate.robustness import robustness
 from mmgen.evaluate.speed import tokenizer_speeds
-from mmgen.evaluate.tokenizer import at_nearest_size, bits_of, codebook_use, reconstruct
+from mmgen.evaluate.tokenizer import (
+    at_nearest_size,
+    bits_of,
+    codebook_use,
+    nearest_size,
+    reconstruct,
+)
 from mmgen.evaluate.words import CaptionPoint, caption_points, read_while, tried_lengths
-from mmgen.testing import Speed
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, Codes, Ordered, Picture
 
-__all__ = ["BookFigures", "Candidate", "Figures", "Measured", "RatePoint", "measure"]
+__all__ = [
+    "NUM_SHOWN",
+    "Candidate",
+    "CodeModelTask",
+    "Measured",
+    "digest_of",
+    "measure",
+    "refuse_unlike",
+]
+
+NUM_SHOWN = 24
+"""Pictures that are kept after decoding, to be looked at."""
+
+BATCH = 32
+HELD_OUT = 0.2
+"""Share of the measured pictures, the last ones, that a small decoder is scored on if it has no
+others to learn from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,84 +66,16 @@ class Candidate:
     """Weights of its network; none where it has nothing to train."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookFigures:
-    """How the pictures used one codebook."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CodeModelTask:
+    """What a small decoder of each tokenizer's codes learns from, and how."""
 
-    size: int
-    """Codes there are."""
-    used: float
-    """Share of the codes that occurred."""
-    num_dead: int
-    """Codes that never occurred in these pictures."""
-    entropy: float
-    """Bits that a code says, on average, when only its own frequency is known."""
-    perplexity: float
-    """Number of equally frequent codes of the same entropy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatePoint:
-    """Fidelity at one size."""
-
-    tokens: float
-    """Codes of a picture."""
-    bytes_per_picture: float
-    """Size of the codes when all of a codebook cost the same."""
-    psnr: float
-    """Mean over pictures, in dB."""
-    ssim: float
-    """Mean over pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What was measured of one tokenizer."""
-
-    name: str
-    """What it is called."""
-    fingerprint: str
-    """The tokenizer's own fingerprint."""
-    num_parameters: int | None
-    """Weights of its network; none where it has nothing to train."""
-    num_pictures: int
-    """Pictures measured."""
-    picture_sizes: tuple[tuple[int, int], ...]
-    """Heights and widths in pixels at which they were."""
-    tokens_per_picture: float
-    """Mean number of codes."""
-    bits_per_picture: float
-    """Mean size of the codes when all of a codebook cost the same."""
-    entropy_bits_per_picture: float
-    """Mean size when each code costs what its frequency in these pictures says."""
-    psnr: float
-    """Mean over pictures, in dB."""
-    ssim: float
-    """Mean over pictures."""
-    ms_ssim: float
-    """Mean over pictures, at as many scales as `num_scales`."""
-    num_scales: int
-    """Scales that the smallest picture has room for, 5 in publications."""
-    detail_psnr: float
-    """Mean PSNR in dB of the tenth of the pixels where a picture changes most."""
-    signs: tuple[SignScore, ...]
-    """Letters and digits that can still be read, by size."""
-    classifier_distance: float | None
-    """Fréchet distance in the features of mmgen's own classifier; none without one."""
-    codebooks: tuple[BookFigures, ...]
-    """One item per codebook."""
-    damage: tuple[Damage, ...]
-    """Fidelity after codes were replaced."""
-    rate: tuple[RatePoint, ...]
-    """Fidelity at several lengths of the tokenizer, the shortest first; one point if it has one."""
-    speeds: tuple[Speed, ...]
-    """Pictures per second."""
-    code_model: CodeModelScore | None
-    """How hard the codes are to predict; none if that was not asked for."""
-    probe: ProbeScore | None
-    """What the codes say of a class; none if that was not asked for."""
-    words: tuple[CaptionPoint, ...] = ()
-    """What captions are worth; nothing of a tokenizer that reads none, or was given none."""
+    config: CodeModelConfig
+    """The decoder and its training."""
+    pictures: tuple[Image.Image, ...] = ()
+    """What it learns from; with none, four fifths of the measured pictures, scored on the rest."""
+    captions: tuple[str, ...] = ()
+    """Their captions, for tokenizers that read them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,7 +86,7 @@ class Measured:
     originals: tuple[Picture, ...]
     """The pictures at the tokenizer's sizes."""
     decoded: tuple[Picture, ...]
-    """What became of them."""
+    """What became of the first of them, as many as are shown."""
 
 
 def measure(
@@ -134,9 +94,10 @@ def measure(
     pictures: Sequence[Image.Image],
     *,
     judge: Classifier | None,
-    code_model: CodeModelConfig | None,
+    code_model: CodeModelTask | None,
     progress: Progress,
     speed_seconds: float,
+    findings: Findings,
     probe_pack: ProbePack | None = None,
     captions: Sequence[str] | None = None,
     seed: int = 0,
@@ -145,8 +106,9 @@ def measure(
 
     Args:
         judge: classifier in whose features pictures are compared; none leaves that out.
-        code_model: settings of the small decoder; none leaves it out.
+        code_model: what a small decoder learns; none leaves it out.
         speed_seconds: how long each of four timings takes.
+        findings: what was measured before, and where to keep what is.
         probe_pack: classes of the pictures, and where to learn them; none leaves that out.
         captions: one per picture, for a tokenizer that reads them; without, it reads none.
         seed: of the codes that are replaced.
@@ -159,7 +121,144 @@ def measure(
 
     watch: Progress = named  # type: ignore[assignment]
     originals = [at_nearest_size(picture, tokenizer) for picture in pictures]
-    codes, decoded = reconstruct(tokenizer, originals, captions=said, progress=watch)
+    subject = {
+        "mmgen": __version__,
+        "tokenizer": tokenizer.fingerprint,
+        "pictures": digest_of(originals),
+        "captions": said and list(said),
+    }
+
+    def figures() -> Figures:
+        return _figures(candidate, originals, said, judge, seed, speed_seconds, watch)
+
+    def score() -> CodeModelScore:
+        assert code_model is not None
+        return _score(tokenizer, originals, said, code_model, watch)
+
+    def told() -> ProbeScore:
+        assert probe_pack is not None
+        codes = _encoded(tokenizer, originals, said, watch, "encoding for the probe")
+        return probe(tokenizer, codes, probe_pack, progress=watch)
+
+    settings = {"name": name, "seed": seed, "seconds": speed_seconds}
+    settings |= {"judge": judge and judge.fingerprint}
+    found = findings.kept(f"{name}: fidelity", {**subject, **settings}, Figures, figures)
+    if code_model is not None:
+        task = {
+            "config": asdict(code_model.config),
+            "learned": digest_of([np.asarray(item) for item in code_model.pictures]),
+            "learned_captions": list(code_model.captions) if said else None,
+        }
+        label = f"{name}: a small decoder"
+        found = replace(
+            found,
+            code_model=findings.kept(label, {**subject, **task}, CodeModelScore, score),
+        )
+    if probe_pack is not None:
+        pack = {
+            "column": probe_pack.column,
+            "labels": list(probe_pack.labels),
+            "learned": digest_of([np.asarray(item) for item in probe_pack.train]),
+            "learned_labels": list(probe_pack.train_labels),
+        }
+        found = replace(
+            found, probe=findings.kept(f"{name}: a probe", {**subject, **pack}, ProbeScore, told)
+        )
+    _, shown = reconstruct(
+        tokenizer,
+        originals[:NUM_SHOWN],
+        captions=said and said[:NUM_SHOWN],
+        progress=unwatched,
+    )
+    return Measured(figures=found, originals=tuple(originals), decoded=tuple(shown))
+
+
+def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of pictures and their sizes, in hex."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, str(array.dtype))).encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def refuse_unlike(
+    candidates: Sequence[Candidate], pictures: Sequence[Image.Image], task: CodeModelTask
+) -> None:
+    """Refuse, before anything is measured, what a small decoder could not learn.
+
+    Raises:
+        SettingsError: a tokenizer would give pictures several layouts, or they are too few.
+    """
+    num = len(task.pictures) or len(pictures) - _num_held_out(pictures)
+    if num < task.config.batch_size or len(pictures) < 2:
+        raise SettingsError(
+            f"{num} pictures are too few to train a decoder on; give {task.config.batch_size} or "
+            "more with --limit and --filter, which leaves out what is learned from"
+        )
+    for candidate in candidates:
+        layouts = candidate.tokenizer.spec.layouts
+        if all(isinstance(layout, Ordered) for layout in layouts):
+            continue
+        every = (*pictures, *task.pictures)
+        sizes = {nearest_size(picture, candidate.tokenizer) for picture in every}
+        if len(sizes) > 1:
+            raise SettingsError(
+                f"a small decoder learns pictures of one size, but {candidate.name} would take "
+                f"these at {', '.join(f'{h}x{w}' for h, w in sorted(sizes)[:4])}; give pictures of "
+                "one shape, or leave out --with-lm"
+            )
+
+
+def _num_held_out(pictures: Sequence[object]) -> int:
+    return max(1, round(len(pictures) * HELD_OUT))
+
+
+def _encoded(
+    tokenizer: AbstractVisualTokenizer,
+    originals: Sequence[Picture],
+    captions: Sequence[str] | None,
+    progress: Progress,
+    label: str,
+) -> list[Codes]:
+    codes: list[Codes] = []
+    read = read_while("encode", tokenizer, captions)
+    for start in progress(range(0, len(originals), BATCH), label):
+        part = slice(start, start + BATCH)
+        codes += tokenizer.encode(originals[part], captions=None if read is None else read[part])
+    return codes
+
+
+def _score(
+    tokenizer: AbstractVisualTokenizer,
+    originals: Sequence[Picture],
+    captions: Sequence[str] | None,
+    task: CodeModelTask,
+    progress: Progress,
+) -> CodeModelScore:
+    codes = _encoded(tokenizer, originals, captions, progress, "encoding for a small decoder")
+    if task.pictures:
+        others = [at_nearest_size(picture, tokenizer) for picture in task.pictures]
+        said = None if captions is None else task.captions
+        learned = _encoded(tokenizer, others, said, progress, "encoding what it learns from")
+    else:
+        held_out = _num_held_out(codes)
+        learned, codes = codes[:-held_out], codes[-held_out:]
+    sizes = tokenizer.spec.codebook_sizes
+    return score_codes(learned, codes, sizes, task.config, progress=progress)
+
+
+def _figures(
+    candidate: Candidate,
+    originals: Sequence[Picture],
+    captions: Sequence[str] | None,
+    judge: Classifier | None,
+    seed: int,
+    speed_seconds: float,
+    progress: Progress,
+) -> Figures:
+    """Return everything that is measured of every tokenizer."""
+    tokenizer = candidate.tokenizer
+    codes, decoded = reconstruct(tokenizer, originals, captions=captions, progress=progress)
     pairs = list(zip(originals, decoded, strict=True))
     mean_psnr, mean_ssim = mean_fidelity(originals, decoded)
     sizes = tuple(dict.fromkeys((picture.shape[0], picture.shape[1]) for picture in originals))
@@ -171,12 +270,11 @@ def measure(
         ssim=mean_ssim,
     )
     positions = float(np.mean([len(item.array) for item in codes]))
-    score = None
-    if code_model is not None:
-        sizes_of_books = tokenizer.spec.codebook_sizes
-        score = score_codes(codes, sizes_of_books, code_model, progress=watch)
-    figures = Figures(
-        name=name,
+    points: tuple[CaptionPoint, ...] = ()
+    if captions is not None:
+        points = caption_points(tokenizer, originals, captions, progress)
+    return Figures(
+        name=candidate.name,
         fingerprint=tokenizer.fingerprint,
         num_parameters=candidate.num_parameters,
         num_pictures=len(originals),
@@ -189,19 +287,18 @@ def measure(
         ms_ssim=float(np.mean([ms_ssim(*pair) for pair in pairs])),
         num_scales=min(num_scales(*size) for size in sizes),
         detail_psnr=float(np.mean([detail_psnr(*pair) for pair in pairs])),
-        signs=sign_scores(tokenizer, progress=watch),
+        signs=sign_scores(tokenizer, progress=progress),
         classifier_distance=(
             None if judge is None else feature_distance(judge, originals, decoded)
         ),
         codebooks=books,
-        damage=robustness(tokenizer, originals, codes, captions=said, seed=seed, progress=watch),
-        rate=_rate(tokenizer, originals, said, own, watch),
-        words=() if said is None else caption_points(tokenizer, originals, said, watch),
-        speeds=tuple(tokenizer_speeds(tokenizer, seconds=speed_seconds, progress=watch)),
-        code_model=score,
-        probe=None if probe_pack is None else probe(tokenizer, codes, probe_pack, progress=watch),
+        damage=robustness(
+            tokenizer, originals, codes, captions=captions, seed=seed, progress=progress
+        ),
+        rate=_rate(tokenizer, originals, captions, own, progress),
+        speeds=tuple(tokenizer_speeds(tokenizer, seconds=speed_seconds, progress=progress)),
+        words=points,
     )
-    return Measured(figures=figures, originals=tuple(originals), decoded=tuple(decoded))
 
 
 def _books(codes: Sequence[Codes], sizes: Sequence[int]) -> tuple[BookFigures, ...]:

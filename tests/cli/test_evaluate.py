@@ -63,7 +63,44 @@ def test_a_tokenizer_is_measured_and_all_is_written(pack: Path, tmp_path: Path) 
         "results.md",
         "reconstructions.png",
         "rate.png",
+        "measured",
     }
+    again = evaluate(pack, output, "--filter", "split=val")
+    assert again.stdout == result.stdout
+    assert "palette: fidelity (measured before)" in again.stderr
+    assert "reconstructing" not in again.stderr
+
+
+def test_a_comparison_that_is_interrupted_says_how_to_go_on(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmgen.evaluate.comparison.codec_curves", interrupted)
+        stopped = evaluate(pack, tmp_path)
+    assert stopped.exit_code == 130
+    assert "the same command goes on" in stopped.stderr and stopped.stdout == ""
+    assert not (tmp_path / "results.json").exists()
+    result = evaluate(pack, tmp_path)
+    assert result.exit_code == 0 and "palette: fidelity (measured before)" in result.stderr
+
+
+def test_the_small_decoder_learns_from_the_rows_left_out(tmp_path: Path) -> None:
+    rows = []
+    for seed in range(24):
+        buffer = io.BytesIO()
+        to_picture(draw_picture((64, 64), seed=seed)).save(buffer, "PNG")
+        rows.append({"image": buffer.getvalue(), "split": "val" if seed < 3 else "train"})
+    path = tmp_path / "pictures.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    words = ["--filter", "split=val", "--with-lm", "--lm-steps", "2"]
+    result = evaluate(path, tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    (palette,) = json.loads((tmp_path / "out" / "results.json").read_text())["tokenizers"]
+    score = palette["code_model"]
+    assert (score["num_train"], score["num_held_out"], score["num_steps"]) == (21, 3, 2)
 
 
 def test_codes_are_probed_for_a_column(pack: Path, tmp_path: Path) -> None:
@@ -89,7 +126,8 @@ def test_json_goes_to_standard_output_alone(pack: Path, tmp_path: Path) -> None:
         (["fsq", "--weights", "elsewhere"], "is for none of palette, fsq; write NAME=DIRECTORY"),
         (["--weights", "palette=nowhere"], "there is no directory nowhere"),
         (["--probe", "kind"], "it leaves none"),
-        (["--with-lm"], "4 pictures are too few to train a decoder on"),
+        (["--with-lm"], "3 pictures are too few to train a decoder on"),
+        (["--lm-steps", "3"], "give --with-lm too"),
     ],
 )
 def test_comparisons_that_cannot_be_made(

@@ -10,6 +10,7 @@ import pytest
 
 from mmgen.authoring.starting_points import ordered
 from mmgen.evaluate.comparison import compare
+from mmgen.evaluate.findings import Findings
 from mmgen.evaluate.progress import unwatched
 from mmgen.evaluate.words import caption_points, tried_lengths
 from mmgen.evaluate.yardstick import Candidate, measure
@@ -86,6 +87,7 @@ def test_captions_reach_every_figure_and_are_told_of() -> None:
             code_model=None,
             progress=unwatched,
             speed_seconds=0.0,
+            findings=Findings(None),
             captions=captions,
         ).figures
         for captions in (CAPTIONS, None)

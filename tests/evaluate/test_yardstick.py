@@ -6,22 +6,18 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from mmgen.authoring.starting_points import grid, ordered
-from mmgen.errors import SettingsError
-from mmgen.evaluate.code_model import CodeModelConfig, score_codes
 from mmgen.evaluate.comparison import compare, page
 from mmgen.evaluate.feature_distance import frechet_distance
 from mmgen.evaluate.glyphs import SIGN_SIZES, read_signs, sign_picture, sign_scores
-from mmgen.evaluate.image_codecs import available_codecs, codec_curve, nearest_in_size
 from mmgen.evaluate.metrics import detail_psnr, ms_ssim, num_scales, ssim
 from mmgen.evaluate.progress import unwatched
 from mmgen.evaluate.robustness import corrupted, robustness
 from mmgen.evaluate.yardstick import Candidate
 from mmgen.pictures import to_picture
 from mmgen.testing import draw_picture, psnr
-from mmgen.visual_tokenizer import Codes, Grid, Ordered, Picture
+from mmgen.visual_tokenizer import Codes, Grid, Picture
 from mmgen_palette import PaletteTokenizer
 
 PICTURES = [draw_picture((64, 64), seed=seed) for seed in range(6)]
@@ -81,17 +77,6 @@ def test_larger_signs_survive_blocks_better() -> None:
     assert scores[-1].share > scores[0].share
 
 
-def test_codecs_grow_with_quality_and_the_nearest_size_is_found() -> None:
-    assert {"JPEG", "WEBP"} <= set(available_codecs())
-    for form in available_codecs():
-        curve = codec_curve(PICTURES, form)
-        sizes = [point.bytes_per_picture for point in curve]
-        assert sizes == sorted(sizes)
-        assert curve[-1].psnr > curve[0].psnr
-        assert nearest_in_size(curve, 1.0) == curve[0]
-        assert nearest_in_size(curve, sizes[5]).bytes_per_picture == sizes[5]
-
-
 def test_frechet_distance_of_known_distributions() -> None:
     random = np.random.default_rng(0)
     first = random.normal(0, 1, (20000, 3))
@@ -123,51 +108,6 @@ def test_near_codes_harm_less_than_any() -> None:
     any_ = [item.psnr for item in damage if item.corruption == "any"]
     assert near == sorted(near, reverse=True) and any_ == sorted(any_, reverse=True)
     assert all(a > b for a, b in zip(near, any_, strict=True))
-
-
-def test_the_small_decoder_knows_what_it_can_know() -> None:
-    """Codes at random cost what they weigh; codes that follow from the first cost that one."""
-    random = np.random.default_rng(0)
-    layout = Grid(4, 4)
-    sizes = (8, 4)
-    free = [
-        Codes(np.stack([random.integers(0, size, 16) for size in sizes], axis=1), layout)
-        for _ in range(200)
-    ]
-    bound = [
-        Codes(np.stack([(np.arange(16) + n) % size for size in sizes], axis=1), layout)
-        for n in random.integers(0, 8, 200)
-    ]
-    config = CodeModelConfig(hidden_size=64, num_layers=1, num_epochs=6)
-    weight = 16 * (3 + 2)
-    state = torch.get_rng_state()
-    chaos = score_codes(free, sizes, config, progress=unwatched)
-    order = score_codes(bound, sizes, config, progress=unwatched)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert weight - 1 < chaos.bits_per_image < weight * 1.1
-    assert order.bits_per_image < weight / 3
-    assert (order.num_train, order.num_held_out) == (160, 40)
-    assert score_codes(bound, sizes, config, progress=unwatched) == order
-
-
-def test_the_small_decoder_pays_for_lengths_and_not_for_what_is_absent() -> None:
-    random = np.random.default_rng(1)
-    lengths = random.choice([2, 8], 240)
-    codes = [Codes(random.integers(0, 4, (length, 1)), Ordered(int(length))) for length in lengths]
-    config = CodeModelConfig(hidden_size=64, num_layers=1, num_epochs=8)
-    score = score_codes(codes, (4,), config, progress=unwatched)
-    # One bit says which of two lengths it is, and two bits stand for each code at random.
-    weight = 1 + 2 * float(np.mean(lengths[-48:]))
-    assert weight - 0.7 < score.bits_per_image < weight * 1.15
-
-
-def test_the_small_decoder_needs_one_layout_and_enough_pictures() -> None:
-    one = Codes(np.zeros((4, 1), dtype=np.int64), Grid(2, 2))
-    other = Codes(np.zeros((4, 1), dtype=np.int64), Grid(1, 4))
-    with pytest.raises(SettingsError, match="2 layouts"):
-        score_codes([one, other], (2,), CodeModelConfig(), progress=unwatched)
-    with pytest.raises(SettingsError, match="5 pictures are too few"):
-        score_codes([one] * 5, (2,), CodeModelConfig(), progress=unwatched)
 
 
 def test_tokenizers_stand_in_one_table_and_on_one_page() -> None:
