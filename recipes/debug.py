@@ -53,13 +53,17 @@ class Debug(Pipeline):
     """Sixty steps."""
 
 
-def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> Debug:
+def debug(
+    *, output: Path = Path("runs/debug"), tokenizer: str = "palette", lengths: tuple[int, ...] = ()
+) -> Debug:
     """Return the debug run.
 
     Args:
         output: directory of everything that the run writes.
         tokenizer: visual tokenizer by name or folder, which needs no training; its smallest
             pictures are learned.
+        lengths: numbers of codes, the default first, that a picture may have of a tokenizer of
+            several lengths; without any, the tokenizer's default one.
     """
     name, path = located_visual_tokenizer(tokenizer)
     loaded = load_visual_tokenizer(name, path)
@@ -68,13 +72,13 @@ def debug(*, output: Path = Path("runs/debug"), tokenizer: str = "palette") -> D
     side = max(size)
     shapes = ShapesConfig(seed=0, count=256, picture_size=side)
     held_out = ShapesConfig(seed=1, count=64, picture_size=side)
-    num_codes = layout.num_positions * len(spec.codebook_sizes)
+    num_codes = max(lengths or (layout.num_positions,)) * len(spec.codebook_sizes)
     context_length = _NUM_WORDS + num_codes
     settings = PrepareConfig(
         num_draw=2, num_describe=1, context_length=context_length, rows_per_shard=256
     )
     text, shards = output / "text", output / "shards"
-    tokenizers = (TokenizerSource(name=name, path=path, sizes=(size,)),)
+    tokenizers = (TokenizerSource(name=name, path=path, sizes=(size,), lengths=lengths),)
     vocabulary = Vocabulary.build(num_text_ids=_NUM_TEXT_IDS, text_fingerprint="").extend(
         name,
         codebook_sizes=spec.codebook_sizes,

@@ -66,6 +66,7 @@ def _sampling_options(command: Command) -> Command:
 @click.option("--guidance", type=float, help="How strongly the prompt counts; 1 is neutral.")
 @click.option("--negative", metavar="TEXT", help="What guidance shall lead away from.")
 @click.option("--size", metavar="WxH", help="Size in pixels, among those of the model.")
+@click.option("--length", type=int, metavar="N", help="Positions, for models of several lengths.")
 @click.option(
     "--from",
     "source",
@@ -83,6 +84,7 @@ def generate(
     guidance: float | None,
     negative: str | None,
     size: str | None,
+    length: int | None,
     source: Path | None,
     temperature: float | None,
     top_k: int | None,
@@ -113,6 +115,7 @@ def generate(
             "--guidance": guidance,
             "--negative": negative,
             "--size": size,
+            "--length": length,
             "--seed": seed,
         }
         fixed |= {f"--{name.replace('_', '-')}": value for name, value in sampling.items()}
@@ -137,6 +140,7 @@ def generate(
                 negative_prompt=negative,
                 size=None if size is None else parse_size(size),
                 tokenizer=tokenizer,
+                length=length,
             )
             for text in texts
             for sample in range(number_wanted)
@@ -206,33 +210,35 @@ class _Drawing:
                     case ImageFinished():
                         request, path = jobs[event.index]
                         with bar.aside():
-                            self._finish(event, request.prompt, path, name, session)
+                            self._finish(event, request, path, name, session)
                     case TurnFailed():
                         with bar.aside():
                             self._report(requests[event.index].prompt, event.error)
 
     def _finish(
-        self, image: ImageFinished, prompt: str, path: Path, model: str, session: Session
+        self, image: ImageFinished, request: DrawRequest, path: Path, model: str, session: Session
     ) -> None:
         try:
-            self._save(image, prompt, path, model, session)
+            self._save(image, request, path, model, session)
         except MmgenError as error:
-            self._report(prompt, error)
+            self._report(request.prompt, error)
 
     def _save(
-        self, image: ImageFinished, prompt: str, path: Path, model: str, session: Session
+        self, image: ImageFinished, request: DrawRequest, path: Path, model: str, session: Session
     ) -> None:
         from mmgen.generate.provenance import Provenance
         from mmgen.pictures import half_blocks, save_png, to_picture
 
         image = self._as_recorded(image, session)
         picture = to_picture(image.picture)
-        provenance = Provenance.of(image, prompt, model, session.checkpoint)
+        provenance = Provenance.of(
+            image, request.prompt, model, session.checkpoint, length=request.length
+        )
         save_png(picture, path, provenance.metadata())
         if self._as_json:
             found = {
                 "path": str(path),
-                "prompt": prompt,
+                "prompt": request.prompt,
                 "seed": provenance.seed,
                 "guidance_scale": provenance.guidance_scale,
                 "width": picture.width,

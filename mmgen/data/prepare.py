@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PilImage
 
 from mmgen.data.augment import Augmentation, augmented
 from mmgen.data.colours import colour_shares
+from mmgen.data.picture_codes import choose_length, lengths_of, with_codes
 from mmgen.data.shards import (
     CONDITION,
     IMAGE,
@@ -30,17 +29,14 @@ from mmgen.data.shards import (
 )
 from mmgen.data.sources import AbstractSource, Row
 from mmgen.data.templates import TEMPLATES, Scene
-from mmgen.document import Document, DocumentCodec, EncodedDocument, Image, Segment, Text
+from mmgen.document import Document, DocumentCodec, EncodedDocument, Text
 from mmgen.errors import DataError, OutputError, PictureError, SettingsError
 from mmgen.grammar import ImageSpan, MarkSpan
 from mmgen.pictures import open_picture
-from mmgen.visual_tokenizer import Codes
 
 __all__ = ["PrepareConfig", "Progress", "flags_of", "prepare"]
 
 _NUM_OTHERS = 4096
-
-_Key: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +169,8 @@ class _Draft:
     row: str
     variant: int
     document: Document
+    length: int | None
+    """Positions of its pictures; None for the tokenizer's default."""
 
 
 class _Maker:
@@ -183,6 +181,7 @@ class _Maker:
         self._source = source
         self._codec = codec
         self.tokenizer = _tokenizer_name(config, codec)
+        self._lengths = () if self.tokenizer is None else lengths_of(codec, self.tokenizer)
         self._others = _others(source)
         self._directions = (
             *("draw",) * config.num_draw,
@@ -239,7 +238,8 @@ class _Maker:
                 others=self._others,
                 tokenizer=self.tokenizer,
             )
-            drafts.append(_Draft(row.id, variant, TEMPLATES[direction](scene, rng)))
+            length = choose_length(self._lengths, f"{self._config.seed}/{index}/{variant}/length")
+            drafts.append(_Draft(row.id, variant, TEMPLATES[direction](scene, rng), length))
         return drafts
 
     def _variants(self, index: int) -> list[int]:
@@ -251,13 +251,21 @@ class _Maker:
         return [number for number in numbers if order[number % share.size] == share.rank]
 
     def _encode(self, drafts: Sequence[_Draft]) -> tuple[list[Sample], list[tuple[str, str]]]:
-        codes = self._codes(drafts)
-        samples = []
-        refused = []
+        samples: list[Sample] = []
+        refused: list[tuple[str, str]] = []
+        if not drafts:
+            return samples, refused
+        assert self.tokenizer is not None
+        spelled = with_codes(
+            [draft.document for draft in drafts],
+            [draft.length for draft in drafts],
+            self._codec,
+            self.tokenizer,
+            batch_size=self._config.batch_size,
+        )
         limit = self._config.context_length
-        for draft in drafts:
-            spelled = (codes[self._key(*item)] for item in draft.document.captioned_images)
-            encoded = self._codec.encode(_with_codes(draft.document, spelled))
+        for draft, document in zip(drafts, spelled, strict=True):
+            encoded = self._codec.encode(document)
             if len(encoded.ids) > limit:
                 reason = (
                     f"variant {draft.variant} has {len(encoded.ids)} ids, more than the context "
@@ -270,29 +278,6 @@ class _Maker:
                 Sample(row=draft.row, variant=draft.variant, ids=encoded.ids, flags=flags)
             )
         return samples, refused
-
-    def _codes(self, drafts: Sequence[_Draft]) -> dict[_Key, Codes]:
-        """Return the codes of every picture in drafts, each encoded once for each caption read."""
-        pictures: dict[_Key, PilImage.Image] = {}
-        for draft in drafts:
-            for image, caption in draft.document.captioned_images:
-                assert isinstance(image.picture, PilImage.Image)
-                pictures[self._key(image, caption)] = image.picture
-        keys = list(pictures)
-        codes: dict[_Key, Codes] = {}
-        for start in range(0, len(keys), self._config.batch_size):
-            part = keys[start : start + self._config.batch_size]
-            assert self.tokenizer is not None
-            captions = [caption for _, caption in part]
-            shown = [pictures[key] for key in part]
-            encoded = self._codec.encode_images(shown, self.tokenizer, captions=captions)
-            codes.update(zip(part, encoded, strict=True))
-        return codes
-
-    def _key(self, image: Image, caption: str) -> _Key:
-        """Return the identity of a picture, with its caption if the tokenizer reads captions."""
-        spec = self._codec.visual_tokenizers[image.tokenizer].spec
-        return id(image.picture), caption if "encode" in spec.captions_used else ""
 
     def _split(self, row: str, text: str) -> Iterator[Sample]:
         """Yield a plain text as documents that fit the context."""
@@ -329,19 +314,6 @@ def _tokenizer_name(config: PrepareConfig, codec: DocumentCodec) -> str | None:
     if config.tokenizer is None and len(names) > 1:
         raise SettingsError(f"name the tokenizer to use, since the model has {', '.join(names)}")
     return config.tokenizer or next(iter(names), None)
-
-
-def _with_codes(document: Document, codes: Iterator[Codes]) -> Document:
-    def spelled(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-        return tuple(
-            Image(codes=next(codes), tokenizer=item.tokenizer) if isinstance(item, Image) else item
-            for item in segments
-        )
-
-    # In the order of `captioned_images`.
-    loose = spelled(document.segments)
-    turns = tuple(replace(turn, segments=spelled(turn.segments)) for turn in document.turns)
-    return Document(turns=turns, segments=loose)
 
 
 def _identity(

@@ -42,14 +42,24 @@ class Provenance:
     model: str
     """As it was named by the user."""
     negative_prompt: str | None = None
+    length: int | None = None
+    """Positions that were asked for."""
     fingerprints: Mapping[str, str]
     """By the keys of `FINGERPRINTS`."""
     codes: tuple[tuple[int, ...], ...]
     """`[positions][codebooks]`."""
 
     @classmethod
-    def of(cls, image: ImageFinished, prompt: str, model: str, checkpoint: Checkpoint) -> Self:
-        """Return how a picture was drawn."""
+    def of(
+        cls,
+        image: ImageFinished,
+        prompt: str,
+        model: str,
+        checkpoint: Checkpoint,
+        *,
+        length: int | None = None,
+    ) -> Self:
+        """Return how a picture was drawn; with its length only if one was asked for."""
         height, width = image.picture.shape[:2]
         return cls(
             prompt=prompt,
@@ -60,6 +70,7 @@ class Provenance:
             tokenizer=image.tokenizer,
             model=model,
             negative_prompt=image.negative_prompt,
+            length=length,
             fingerprints=_fingerprints(checkpoint, image.tokenizer),
             codes=tuple(map(tuple, image.codes.array.tolist())),
         )
@@ -71,6 +82,8 @@ class Provenance:
         settings |= {"size": f"{width}x{height}", "tokenizer": self.tokenizer}
         if self.negative_prompt is not None:
             settings["negative_prompt"] = self.negative_prompt
+        if self.length is not None:
+            settings["length"] = self.length
         return {
             "mmgen": __version__,
             "prompt": self.prompt,
@@ -95,6 +108,7 @@ class Provenance:
         try:
             settings: dict[str, Any] = json.loads(found["settings"])
             negative_prompt = settings.pop("negative_prompt", None)
+            length = settings.pop("length", None)
             return cls(
                 prompt=found["prompt"],
                 seed=int(found["seed"]),
@@ -104,6 +118,7 @@ class Provenance:
                 sampling=SamplingParams(**settings),
                 model=found["model"],
                 negative_prompt=None if negative_prompt is None else str(negative_prompt),
+                length=None if length is None else int(length),
                 fingerprints={key: found[key] for key in FINGERPRINTS},
                 codes=tuple(tuple(map(int, position)) for position in json.loads(found["codes"])),
             )
@@ -135,6 +150,7 @@ class Provenance:
             size=self.size,
             tokenizer=self.tokenizer,
             negative_prompt=self.negative_prompt,
+            length=self.length,
         )
 
 

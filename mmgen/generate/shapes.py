@@ -29,8 +29,13 @@ def wanted_layout(
     for layout in codec.vocabulary.tokenizer(name).layouts:
         if isinstance(layout, Ordered) and size in (None, pixels.size_of(layout)):
             lengths.setdefault(layout.length, layout)
+    if not lengths:
+        raise SettingsError(
+            f"pictures of {name!r} have no lengths to choose from, as their size says how many "
+            f"codes they have; leave out the length {length}"
+        )
     if length not in lengths:
-        known = ", ".join(map(str, sorted(lengths))) or "none of their own"
+        known = ", ".join(map(str, sorted(lengths)))
         raise SettingsError(f"no pictures of {name!r} have the length {length}; there are {known}")
     return lengths[length]
 

@@ -158,6 +158,9 @@ class TokenizerSource:
     sizes: tuple[tuple[int, int], ...] = ()
     """Picture sizes `(height, width)` that a new vocabulary has, the default first; without any,
     the tokenizer's default one."""
+    lengths: tuple[int, ...] = ()
+    """Numbers of positions that a new vocabulary has for each size, the default first, of a
+    tokenizer that can be asked for several; without any, the tokenizer's default one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ is done; one that finds the file of other settings refuses to mix the two.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,7 +23,12 @@ from mmgen.train.progress import AbstractProgress
 from mmgen.train.sources import AbstractSourceConfig
 from mmgen.train.stage import AbstractStage
 from mmgen.train.state import write_atomically
-from mmgen.visual_tokenizer import AbstractVisualTokenizer, Layout
+from mmgen.visual_tokenizer import (
+    AbstractVisualTokenizer,
+    Layout,
+    Ordered,
+    VisualTokenizerSpec,
+)
 from mmgen.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -144,18 +149,16 @@ class PrepareStage(AbstractStage):
 
 
 def chosen_layouts(tokenizer: AbstractVisualTokenizer, source: TokenizerSource) -> list[Layout]:
-    """Return the layouts of the sizes that a source names, or the tokenizer's default one.
+    """Return the layouts of the sizes and lengths that a source names, or the default ones.
 
     Of a tokenizer that chooses lengths, these are all lengths of a size.
+
+    Raises:
+        SettingsError: the tokenizer has no such size, or no such length.
     """
     spec = tokenizer.spec
-    if not source.sizes:
-        size = spec.pixels.size_of(spec.default_layout)
-        if spec.chooses_length:
-            return [layout for layout in spec.layouts if spec.pixels.size_of(layout) == size]
-        return [spec.default_layout]
-    layouts = []
-    for size in source.sizes:
+    layouts: list[Layout] = []
+    for size in source.sizes or (spec.pixels.size_of(spec.default_layout),):
         found = [layout for layout in spec.layouts if spec.pixels.size_of(layout) == size]
         if not found:
             known = ", ".join(f"{height}x{width}" for height, width in spec.sizes)
@@ -163,8 +166,33 @@ def chosen_layouts(tokenizer: AbstractVisualTokenizer, source: TokenizerSource) 
                 f"{source.name} makes no pictures of {size[0]}x{size[1]} pixels (height x width); "
                 f"it makes {known}"
             )
-        layouts += found if spec.chooses_length else found[:1]
+        if source.lengths:
+            layouts += _of_lengths(found, spec, source)
+        else:
+            layouts += found if spec.chooses_length else found[:1]
     return layouts
+
+
+def _of_lengths(
+    layouts: Sequence[Layout], spec: VisualTokenizerSpec, source: TokenizerSource
+) -> list[Layout]:
+    """Return the layout of each length that a source names, among those of one size."""
+    by_length = {layout.length: layout for layout in layouts if isinstance(layout, Ordered)}
+    if spec.chooses_length or len(by_length) < 2:
+        why = "chooses the length of each picture itself" if spec.chooses_length else "has one"
+        raise SettingsError(
+            f"lengths are for tokenizers that can be asked for several, but {source.name} {why}; "
+            "leave lengths out"
+        )
+    if len(set(source.lengths)) < len(source.lengths):
+        raise SettingsError(f"each length is named once, got {', '.join(map(str, source.lengths))}")
+    for length in source.lengths:
+        if length not in by_length:
+            known = ", ".join(map(str, sorted(by_length)))
+            raise SettingsError(
+                f"{source.name} makes no pictures of {length} positions; it makes {known}"
+            )
+    return [by_length[length] for length in source.lengths]
 
 
 def _texts(source: AbstractSource, max_characters: int) -> Iterator[tuple[float, str]]:

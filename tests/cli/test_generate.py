@@ -103,6 +103,13 @@ def test_one_picture_with_its_story(model: str) -> None:
     assert all(len(story[f"{part}_fingerprint"]) == 64 for part in ("weights", "vocabulary"))
 
 
+def test_a_length_of_pictures_that_have_none(model: str) -> None:
+    result = draw("a red fox", "--model", model, "--length", "8")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert "pictures of 'palette' have no lengths to choose from" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_from_repeats_bit_for_bit(model: str) -> None:
     settings = ("--temperature", "0.9", "--top-p", "0.9", "--guidance", "1.5", "--size", "96x64")
     first = draw("foxes", "-n", "3", "-o", "all", "--model", model, *settings)

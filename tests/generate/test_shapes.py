@@ -119,6 +119,6 @@ def test_what_cannot_be_drawn(drawer: Session) -> None:
         return str(caught.value)
 
     assert "have the length 5; there are 4, 8, 16" in message(length=5)
-    assert "there are none of their own" in message(length=5, tokenizer="palette")
+    assert "leave out the length 5" in message(length=5, tokenizer="palette")
     assert "has 8 positions, and 8 are wanted" in message(length=8, begun=sketch.codes)
     assert "cannot be continued" in message(tokenizer="palette", begun=small.codes)
