@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,11 +62,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A document to put in a row: which folder, which document, without its condition or with."""
+    """A document to put in a row: which folder, which document, and what of its condition goes."""
 
     folder: int
     index: int
-    is_dropped: bool
+    dropped: Literal["nothing", "words", "condition"] = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class PackedLoader:
         rows_per_batch: int,
         seed: int,
         condition_dropout: float = 0.1,
+        word_dropout: float = 0.0,
         window: int = 2048,
     ) -> None:
         """Open the folders and start at the first batch.
@@ -102,10 +103,17 @@ class PackedLoader:
             seed: of the order, the mixture and the condition dropout.
             condition_dropout: share of documents whose condition becomes null, drawn anew in
                 each epoch.
+            word_dropout: share of documents of whose condition the words alone become null, if
+                there are pictures in it; another share than that of `condition_dropout`.
             window: documents that are packed together.
         """
         if not 0 <= condition_dropout <= 1:
             raise SettingsError(f"condition_dropout must be in 0..1, got {condition_dropout}")
+        if word_dropout < 0 or not condition_dropout + word_dropout <= 1:
+            raise SettingsError(
+                f"word_dropout must be in 0..1, and at most 1 together with condition_dropout "
+                f"{condition_dropout}; got {word_dropout}"
+            )
         if seed < 0:
             raise SettingsError(f"seed must be zero or more, got {seed}")
         if min(context_length, rows_per_batch, window) < 1:
@@ -118,13 +126,13 @@ class PackedLoader:
         self._rows = _RowWriter(
             [_open_folder(path, vocabulary, context_length) for path in shards],
             context_length=context_length,
-            null_id=vocabulary.null_id,
-            pad_id=vocabulary.pad_id,
+            vocabulary=vocabulary,
         )
         self._folders = self._rows.folders
         self._rows_per_batch = rows_per_batch
         self._seed = seed
         self._condition_dropout = condition_dropout
+        self._word_dropout = word_dropout
         self._window = window
         self._bounds = np.cumsum(_draw_shares(self._folders, shards))
         self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
@@ -166,14 +174,14 @@ class PackedLoader:
         if state["identity"] != self._identity():
             raise DataError(
                 "the saved data position belongs to other shards, weights, seed, context length, "
-                "condition dropout or window; resume with the settings that it was saved with"
+                "condition or word dropout or window; resume with the settings it was saved with"
             )
         self._cursor = _Cursor(state["num_drawn"], tuple(state["per_folder"]))
         self._next_row = state["row"]
         self._load_window()
 
     def _identity(self) -> str:
-        parts = [
+        parts: list[Any] = [
             [
                 [folder.manifest.vocabulary, len(folder), folder.num_tokens]
                 for folder in self._folders
@@ -181,6 +189,9 @@ class PackedLoader:
             self._bounds.tolist(),
             [self._seed, self._rows.context_length, self._condition_dropout, self._window],
         ]
+        if self._word_dropout:
+            # Positions without it stay what they were before there was such a share.
+            parts.append(self._word_dropout)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _load_window(self) -> None:
@@ -212,7 +223,13 @@ class PackedLoader:
             indices = self._order(folder, epoch)[offsets[epochs == epoch]]
             chances = uniform(self._seed, _DROPOUT, folder, epoch, indices)
             for index, chance in zip(indices.tolist(), chances.tolist(), strict=True):
-                yield _Place(folder, index, chance < self._condition_dropout)
+                yield _Place(folder, index, self._dropped(chance))
+
+    def _dropped(self, chance: float) -> Literal["nothing", "words", "condition"]:
+        if chance < self._condition_dropout:
+            return "condition"
+        is_wordless = chance < self._condition_dropout + self._word_dropout
+        return "words" if is_wordless else "nothing"
 
     def _order(self, folder: int, epoch: int) -> npt.NDArray[np.int64]:
         key = (folder, epoch)
@@ -235,25 +252,25 @@ def pass_once(
     writer = _RowWriter(
         [folder],
         context_length=context_length,
-        null_id=vocabulary.null_id,
-        pad_id=vocabulary.pad_id,
+        vocabulary=vocabulary,
     )
     packed = pack(folder.lengths, context_length)
     for start in range(0, len(packed), rows_per_batch):
         rows = packed[start : start + rows_per_batch]
-        yield writer.batch([[_Place(0, index, False) for index in row] for row in rows])
+        yield writer.batch([[_Place(0, index) for index in row] for row in rows])
 
 
 class _RowWriter:
     """Lays documents out as tensors."""
 
     def __init__(
-        self, folders: Sequence[ShardFolder], *, context_length: int, null_id: int, pad_id: int
+        self, folders: Sequence[ShardFolder], *, context_length: int, vocabulary: Vocabulary
     ) -> None:
         self.folders = folders
         self.context_length = context_length
-        self._null_id = null_id
-        self._pad_id = pad_id
+        self._null_id = vocabulary.null_id
+        self._pad_id = vocabulary.pad_id
+        self._num_text_ids = vocabulary.num_text_ids
         self._count = np.arange(context_length)
 
     def batch(self, rows: Sequence[Sequence[_Place]]) -> Batch:
@@ -271,8 +288,10 @@ class _RowWriter:
                 following, counts = document[1:], flags[1:]
                 targets[row, start : stop - 1] = np.where(counts & LOSS, following, IGNORE_INDEX)
                 modality[row, start : stop - 1] = (counts & IMAGE) // IMAGE
-                if place.is_dropped:
+                if place.dropped == "condition":
                     document = np.where(flags & CONDITION, self._null_id, document)
+                elif place.dropped == "words":
+                    document = self._without_words(document, flags)
                 ids[row, start:stop] = document
                 positions[row, start:stop] = self._count[: stop - start]
                 document_ids[row, start:stop] = number
@@ -282,6 +301,19 @@ class _RowWriter:
         return Batch(
             *(torch.from_numpy(part) for part in (ids, targets, positions, document_ids, modality))
         )
+
+    def _without_words(
+        self, document: npt.NDArray[np.int32], flags: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.int32]:
+        """Return a document without its condition's words, as guidance by pictures has it.
+
+        Words that are all of a condition stay: dropping those is dropping the condition.
+        """
+        is_condition = flags & CONDITION != 0
+        if not (is_condition & (flags & IMAGE != 0)).any():
+            return document
+        is_word = is_condition & (document < self._num_text_ids)
+        return np.where(is_word, np.int32(self._null_id), document)
 
 
 def _open_folder(path: Path, vocabulary: Vocabulary, context_length: int) -> ShardFolder:

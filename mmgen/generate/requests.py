@@ -20,6 +20,7 @@ __all__ = [
     "TurnRequest",
     "check_characters",
     "check_prompt",
+    "check_scale_of_pictures",
 ]
 
 _ALLOWED_CONTROLS = "\n\t"
@@ -116,7 +117,7 @@ class ChatRequest:
                 f"{self.max_images}"
             )
         if self.image_guidance_scale is not None:
-            _check_image_guidance(self.image_guidance_scale, self.document)
+            check_scale_of_pictures(self.image_guidance_scale, self.document)
         if self.max_text_ids != 0 or not self.must_draw:
             _check_length(self.max_text_ids)
         if self.max_images < self.must_draw:
@@ -150,7 +151,8 @@ def check_characters(prompt: str) -> None:
             )
 
 
-def _check_image_guidance(scale: float, document: Document) -> None:
+def check_scale_of_pictures(scale: float, document: Document) -> None:
+    """Refuse guidance by the pictures that a user shows where it cannot be, or there are none."""
     if not math.isfinite(scale) or scale < 0:
         raise SettingsError(f"image guidance must be 0 or more, got {scale}")
     shown = (turn.segments for turn in document.turns if turn.role == "user")

@@ -12,6 +12,7 @@ from mmgen.errors import SettingsError
 from mmgen.generate.requests import ChatRequest, check_characters
 from mmgen.serve.choices import (
     at_most,
+    check_image_guidance,
     first_seed,
     merged_sampling,
     refuse_negative_prompt,
@@ -62,6 +63,7 @@ def chat_requests(
     n = at_most(body.n, limits.max_n, 1, "n")
     seed = first_seed(body.seed, n)
     document = chat_document(body, pictures, defaults.tokenizer)
+    check_image_guidance(body.image_guidance_scale, document)
     text_sampling = merged_sampling(
         defaults.text, temperature=body.temperature, top_k=body.top_k, top_p=body.top_p
     )
@@ -76,6 +78,7 @@ def chat_requests(
             document=document,
             seed=seed + number,
             guidance_scale=body.guidance_scale,
+            image_guidance_scale=body.image_guidance_scale,
             text_sampling=text_sampling,
             image_sampling=image_sampling,
             max_text_ids=max_text_ids,

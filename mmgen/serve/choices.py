@@ -6,13 +6,16 @@ import secrets
 from collections.abc import Collection
 
 from mmgen.checkpoint import SamplingDefaults
+from mmgen.document import Document
 from mmgen.errors import SettingsError
 from mmgen.generate.engine import MAX_SEED, SamplingParams
 from mmgen.generate.provenance import parse_size
+from mmgen.generate.requests import check_scale_of_pictures
 from mmgen.serve.refusals import Refusal
 
 __all__ = [
     "at_most",
+    "check_image_guidance",
     "check_model",
     "first_seed",
     "merged_sampling",
@@ -103,12 +106,22 @@ def at_most(value: int | None, most: int, default: int, param: str) -> int:
     return value
 
 
+def check_image_guidance(scale: float | None, document: Document) -> None:
+    """Refuse guidance by pictures that cannot be, or where no user shows any."""
+    if scale is None:
+        return
+    try:
+        check_scale_of_pictures(scale, document)
+    except SettingsError as error:
+        raise Refusal(str(error), param="image_guidance_scale") from error
+
+
 def refuse_negative_prompt(text: str | None) -> None:
     """Refuse a negative prompt where it has no meaning."""
     if text:
         raise Refusal(
-            "negative_prompt is for pictures that are drawn from words alone; leave it out here or "
-            "use /v1/images/generations",
+            "negative_prompt has no place in a dialogue of many words; leave it out here, or use "
+            "/v1/images/generations or /v1/images/edits",
             param="negative_prompt",
             code="unsupported_parameter",
         )

@@ -162,6 +162,7 @@ class ChatBody(Body):
     # Not OpenAI's:
     top_k: int | None = None
     guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     image_sampling: ImageSampling | None = None
     max_images: Annotated[int, Field(ge=0)] | None = None
     size: str | None = None
@@ -214,6 +215,7 @@ class DrawingBody(Body):
     # Not OpenAI's:
     seed: Seed | None = None
     guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None

@@ -12,9 +12,9 @@ from mmgen.errors import SettingsError
 from mmgen.generate.requests import ChatRequest, DrawRequest, check_prompt
 from mmgen.serve.choices import (
     at_most,
+    check_image_guidance,
     first_seed,
     merged_sampling,
-    refuse_negative_prompt,
     wanted_size,
 )
 from mmgen.serve.fields import DrawingBody, ImageFormat, check_neutral
@@ -30,6 +30,13 @@ def draw_requests(
 ) -> list[DrawRequest]:
     """Return one request per picture, drawn from words."""
     n, seed = _checked(body, limits)
+    if body.image_guidance_scale is not None:
+        raise Refusal(
+            "image_guidance_scale is for pictures that follow those that a user shows; leave it "
+            "out here or use /v1/images/edits",
+            param="image_guidance_scale",
+            code="unsupported_parameter",
+        )
     sampling = merged_sampling(
         defaults.image, temperature=body.temperature, top_k=body.top_k, top_p=body.top_p
     )
@@ -55,12 +62,20 @@ def edit_requests(
     limits: Limits,
 ) -> list[ChatRequest]:
     """Return one request per picture, drawn after pictures and words that follow them."""
-    refuse_negative_prompt(body.negative_prompt)
     n, seed = _checked(body, limits)
     name = body.tokenizer or defaults.tokenizer
     images = [Image(picture=picture, tokenizer=name) for picture in pictures]
-    text = Text(defaults.draw_template.replace("{prompt}", body.prompt))
-    document = Document(turns=(Turn("user", (*images, text)),))
+
+    def asking(prompt: str) -> Document:
+        text = Text(defaults.draw_template.replace("{prompt}", prompt))
+        return Document(turns=(Turn("user", (*images, text)),))
+
+    document = asking(body.prompt)
+    check_image_guidance(body.image_guidance_scale, document)
+    # Forms of clients send an empty one for none.
+    negative_prompt = body.negative_prompt or None
+    if negative_prompt is not None:
+        _check_words(negative_prompt, "negative_prompt")
     sampling = merged_sampling(
         defaults.image, temperature=body.temperature, top_k=body.top_k, top_p=body.top_p
     )
@@ -69,6 +84,9 @@ def edit_requests(
             document=document,
             seed=seed + number,
             guidance_scale=body.guidance_scale,
+            image_guidance_scale=body.image_guidance_scale,
+            negative_document=None if negative_prompt is None else asking(negative_prompt),
+            negative_prompt=negative_prompt,
             image_sampling=sampling,
             max_text_ids=0,
             must_draw=True,
@@ -101,9 +119,13 @@ def num_previews(partial_images: int | None, stream: bool | None, limits: Limits
 def _checked(body: DrawingBody, limits: Limits) -> tuple[int, int]:
     """Refuse what cannot be done; return the number of pictures and the first seed."""
     check_neutral(body)
-    try:
-        check_prompt(body.prompt)
-    except SettingsError as error:
-        raise Refusal(str(error), param="prompt") from error
+    _check_words(body.prompt, "prompt")
     n = at_most(body.n, limits.max_n, 1, "n")
     return n, first_seed(body.seed, n)
+
+
+def _check_words(prompt: str, param: str) -> None:
+    try:
+        check_prompt(prompt)
+    except SettingsError as error:
+        raise Refusal(str(error), param=param) from error

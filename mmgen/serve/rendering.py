@@ -68,6 +68,7 @@ def applied(image: ImageFinished) -> dict[str, Any]:
     return {
         "seed": image.seed,
         "guidance_scale": image.guidance_scale,
+        "image_guidance_scale": image.image_guidance_scale,
         "negative_prompt": image.negative_prompt,
         "sampling": asdict(image.sampling),
         "size": size_text(image.picture),

@@ -136,6 +136,7 @@ class ResponsesBody(Body):
     seed: Seed | None = None
     top_k: int | None = None
     guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
     image_sampling: ImageSampling | None = None
     # Neutral:
     background: Any = None

@@ -11,7 +11,13 @@ from mmgen.document import Document, Image, Segment, Turn
 from mmgen.generate.requests import ChatRequest
 from mmgen.grammar import Role
 from mmgen.serve.chat_input import DEFAULT_TOKENS, checked_text
-from mmgen.serve.choices import at_most, first_seed, merged_sampling, turn_size
+from mmgen.serve.choices import (
+    at_most,
+    check_image_guidance,
+    first_seed,
+    merged_sampling,
+    turn_size,
+)
 from mmgen.serve.fields import ImageSampling, check_neutral
 from mmgen.serve.image_input import checked_format
 from mmgen.serve.refusals import Refusal
@@ -85,10 +91,13 @@ def response_request(
     tool = image_tool(body)
     must_draw = tool is not None and body.tool_choice not in (None, "auto")
     image = body.image_sampling or ImageSampling()
+    document = _document(body, pictures, defaults.tokenizer)
+    check_image_guidance(body.image_guidance_scale, document)
     return ChatRequest(
-        document=_document(body, pictures, defaults.tokenizer),
+        document=document,
         seed=first_seed(body.seed, 1),
         guidance_scale=body.guidance_scale,
+        image_guidance_scale=body.image_guidance_scale,
         text_sampling=merged_sampling(
             defaults.text, temperature=body.temperature, top_k=body.top_k, top_p=body.top_p
         ),

@@ -80,6 +80,9 @@ class DataConfig:
     """Rows in one pass through the network, a divisor of `rows_per_batch`; none means all."""
     condition_dropout: float = 0.1
     """Share of pictures whose condition is replaced by nulls, for guidance."""
+    word_dropout: float = 0.0
+    """Further share of which only the words are, where the condition has pictures too: for models
+    that edit pictures, to be guided by pictures and words apart."""
 
     def __post_init__(self) -> None:
         if not self.shards:
@@ -99,6 +102,11 @@ class DataConfig:
         if not 0 <= self.condition_dropout <= 1:
             raise SettingsError(
                 f"data.condition_dropout must lie in 0..1, got {self.condition_dropout}"
+            )
+        if self.word_dropout < 0 or not self.condition_dropout + self.word_dropout <= 1:
+            raise SettingsError(
+                f"data.word_dropout must lie in 0..1, and at most 1 together with "
+                f"data.condition_dropout {self.condition_dropout}; got {self.word_dropout}"
             )
 
 

@@ -139,6 +139,7 @@ class Trainer:
             rows_per_batch=config.data.rows_per_batch,
             seed=config.seed,
             condition_dropout=config.data.condition_dropout,
+            word_dropout=config.data.word_dropout,
         )
         self.step = 0
         self.elapsed = 0.0

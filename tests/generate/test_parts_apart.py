@@ -39,7 +39,8 @@ def guided(seed: int, n: int = 12) -> SpanRequest:
 def apart(seed: int, n: int = 12, **changes: Any) -> SpanRequest:
     request = guided(seed, n)
     kept = (*request.prompt_ids[:3], *[NULL] * (len(request.prompt_ids) - 3))
-    return replace(request, **{"partial_ids": kept, "partial_scale": 1.5} | changes)
+    settings: dict[str, Any] = {"partial_ids": kept, "partial_scale": 1.5}
+    return replace(request, **settings | changes)
 
 
 def words(seed: int) -> SpanRequest:

@@ -199,6 +199,7 @@ def test_the_config_lies_beside_the_run(world: World, tmp_path: Path) -> None:
         (lambda world: replace(world.config, ema_decay=1.0), "ema_decay"),
         (lambda world: replace(world.config, max_minutes=0.0), "max_minutes"),
         (lambda world: replace(world.config.data, rows_at_once=3), "must divide"),
+        (lambda world: replace(world.config.data, word_dropout=0.95), "at most 1 together with"),
         (lambda world: DataConfig(shards=()), "at least one folder"),
         (lambda world: OptimConfig(lr=0.0), "lr must be positive"),
     ],
