@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from mmgen.batch.posting import AbstractPoster, EndpointPoster, Reply
 from mmgen.errors import EngineError, SettingsError, TransientError
 
-__all__ = ["Endpoint", "Omittable", "ServedModel", "find_model"]
+__all__ = ["Endpoint", "Omittable", "ServedModel", "find_model", "served_models"]
 
 Omittable: TypeAlias = Literal["max_tokens", "response_format", "seed"]
 """Fields that every request has, and that some servers refuse."""
@@ -89,7 +89,7 @@ class Endpoint:
 
 
 def find_model(poster: EndpointPoster, name: str | None) -> ServedModel:
-    """Ask a server what it serves.
+    """Ask a server what it serves, and choose one of its models.
 
     Args:
         name: of the model that is wanted; None for the only one there is.
@@ -99,10 +99,29 @@ def find_model(poster: EndpointPoster, name: str | None) -> ServedModel:
         SettingsError: it wants another key, has no such model, or has several.
         EngineError: it has not the routes that are needed.
     """
+    found = served_models(poster)
+    names = ", ".join(list(found)[:_MAX_NAMES_TOLD]) + ", …" * (len(found) > _MAX_NAMES_TOLD)
+    if name is None and len(found) > 1:
+        raise SettingsError(f"{poster.name} serves several models; choose with --model: {names}")
+    if name is not None and name not in found:
+        raise SettingsError(f"{poster.name} serves no model {name!r}; there is: {names}")
+    return found[name] if name is not None else next(iter(found.values()))
+
+
+def served_models(poster: EndpointPoster) -> dict[str, ServedModel]:
+    """Ask a server what it serves; return its models, one or more, by name.
+
+    Raises:
+        TransientError: the server does not answer.
+        SettingsError: it wants another key, or has no model.
+        EngineError: it has not the routes that are needed.
+    """
     try:
         reply = poster.get("/v1/models")
     except TransientError as error:
         raise TransientError(f"{error}; start it, or give another address") from error
+    except EngineError as error:
+        raise EngineError(f"{error}; give the address of a server with OpenAI's routes") from error
     if reply.status in (401, 403):
         raise SettingsError(
             f"{poster.name} refuses the key, or wants one ({reply.status}); give it with "
@@ -114,19 +133,15 @@ def find_model(poster: EndpointPoster, name: str | None) -> ServedModel:
             f"{poster.name} does not tell its models ({reply.status} for /v1/models); give the "
             "address of a server with OpenAI's routes"
         )
-    found = {
-        entry["id"]: entry
+    models = (
+        _model(entry)
         for entry in entries
         if isinstance(entry, dict) and isinstance(entry.get("id"), str)
-    }
-    names = ", ".join(list(found)[:_MAX_NAMES_TOLD]) + ", …" * (len(found) > _MAX_NAMES_TOLD)
+    )
+    found = {model.name: model for model in models}
     if not found:
         raise SettingsError(f"{poster.name} serves no model; load one there first")
-    if name is None and len(found) > 1:
-        raise SettingsError(f"{poster.name} serves several models; choose with --model: {names}")
-    if name is not None and name not in found:
-        raise SettingsError(f"{poster.name} serves no model {name!r}; there is: {names}")
-    return _model(found[name] if name is not None else next(iter(found.values())))
+    return found
 
 
 def _model(entry: dict[str, Any]) -> ServedModel:

@@ -125,7 +125,12 @@ def _opened_poster(
     from mmgen.batch.posting import AppPoster, EndpointPoster
 
     if endpoint is not None:
-        yield EndpointPoster(endpoint, api_key=api_key)
+        from mmgen.batch.endpoint import served_models
+
+        server = EndpointPoster(endpoint, api_key=api_key)
+        # Rows name their models; but a server that is not there shall not be found row by row.
+        served_models(server)
+        yield server
         return
     from mmgen.cli.serve import check_extra
 

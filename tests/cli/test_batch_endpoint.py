@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,4 +83,20 @@ def test_who_answers_is_found_before_work_starts(stranger: Stranger, tmp_path: P
     assert "does not tell its models (404 for /v1/models)" in message
     address = stranger.address.replace("//", "//me:secret@")
     assert "no user and no password" in refused(run(*words, address), SettingsError)
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_batch_file_is_not_begun_without_a_server(stranger: Stranger, tmp_path: Path) -> None:
+    body = {"model": "stranger", "messages": [{"role": "user", "content": "hello"}]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "file.jsonl").write_text(json.dumps(line) + "\n")
+    words = ("run", tmp_path / "file.jsonl", "-o", tmp_path / "job", "--endpoint")
+    down = refused(run(*words, "http://127.0.0.1:9"), TransientError)
+    assert "http://127.0.0.1:9 does not answer" in down and "start it" in down
+    stranger.status = 401
+    message = refused(run(*words, stranger.address), SettingsError)
+    assert "refuses the key, or wants one (401)" in message
+    stranger.status = 404
+    message = refused(run(*words, stranger.address), EngineError)
+    assert "does not tell its models (404 for /v1/models)" in message
     assert not (tmp_path / "job").exists()
