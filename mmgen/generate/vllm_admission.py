@@ -82,13 +82,21 @@ class Admission:
                 f"{share.num_rows} rows of up to {max(prompts) + max_ids} tokens do not fit a "
                 f"cache of {held} tokens; give vLLM a larger one"
             )
-        if not self._keeps_in_step(prompts, max_ids):
+        if self._can_be_joined(prompts):
+            return
+        if not self._is_level(prompts, max_ids):
             other = next(length for length in prompts if length != prompts[0])
             raise EngineError(
                 f"the prompt has {prompts[0]} tokens and the one that guidance leads away from "
                 f"{other}, which vLLM would read in different numbers of steps of "
                 f"{capacity.chunk_tokens} tokens; make them equally long, or give it more tokens "
                 "per step"
+            )
+        if self._step_tokens_at_most(prompts, max_ids) > capacity.step_tokens:
+            raise EngineError(
+                f"{len(prompts)} prompts of up to {max(prompts) + max_ids} tokens are read together"
+                f" in chunks of {capacity.chunk_tokens}, which do not fit a step of "
+                f"{capacity.step_tokens} tokens; give vLLM more tokens per step"
             )
 
     def admit(self, key: int, prompts: Sequence[int], max_ids: int, firm: bool) -> bool:
@@ -121,14 +129,26 @@ class Admission:
         """Take back what was promised; a request that holds nothing is let be."""
         self._shares.pop(key, None)
 
-    def _keeps_in_step(self, prompts: Sequence[int], max_ids: int) -> bool:
-        """Return whether rows that start together can be made to finish their prompts together."""
+    def _can_be_joined(self, prompts: Sequence[int]) -> bool:
+        """Return whether rows that came apart start together at the next attempt.
+
+        They then find all but a block of their prompts in the cache.
+        """
         capacity = self.capacity
+        return (
+            capacity.prefix_caching
+            and capacity.block_size <= capacity.chunk_tokens
+            and capacity.block_size * len(prompts) <= capacity.step_tokens
+        )
+
+    def _is_level(self, prompts: Sequence[int], max_ids: int) -> bool:
+        """Return whether rows that start together need equally many steps for their prompts."""
         longest = max(prompts)
-        if min(prompts) == longest or longest + max_ids <= capacity.chunk_tokens:
-            return True
-        # Rows that came apart find all but a block of their prompts in the cache afterwards.
-        return capacity.prefix_caching and capacity.block_size <= capacity.chunk_tokens
+        return min(prompts) == longest or longest + max_ids <= self.capacity.chunk_tokens
+
+    def _step_tokens_at_most(self, prompts: Sequence[int], max_ids: int) -> int:
+        """Return how much of a step the rows take, with all of their ids as part of the prompt."""
+        return len(prompts) * self.capacity.chunk(max(prompts) + max_ids)
 
     def _share(self, prompts: Sequence[int], max_ids: int) -> _Share:
         capacity = self.capacity

@@ -9,7 +9,6 @@ from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from mmgen.errors import SettingsError
-from mmgen.generate.engine import MAX_STREAMS
 
 __all__ = ["VllmEngineConfig", "VllmStats"]
 
@@ -81,10 +80,10 @@ class VllmEngineConfig:
                 raise SettingsError(f"{name} must be 1 or more, got {value}")
         if self.num_rows < 2:
             raise SettingsError(f"num_rows must be 2 or more, for guidance, got {self.num_rows}")
-        if self.step_tokens is not None and self.step_tokens < self.num_rows + MAX_STREAMS:
+        if self.step_tokens is not None and self.step_tokens < self.num_rows + 2:
             raise SettingsError(
-                f"step_tokens must be num_rows + {MAX_STREAMS} or more, so that a step has room for"
-                f" a prompt beside {self.num_rows} rows; got {self.step_tokens}"
+                f"step_tokens must be above num_rows + 1, so that a step has room for a prompt "
+                f"beside {self.num_rows} rows; got {self.step_tokens}"
             )
         if self.dtype not in (None, "float32", "bfloat16"):
             raise SettingsError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")

@@ -83,10 +83,11 @@ def follow(checkpoint: Checkpoint, config: VllmEngineConfig) -> None:
 def _tokens(checkpoint: Checkpoint, config: VllmEngineConfig) -> tuple[int, int]:
     """Return how many tokens a step takes, and how many of one prompt."""
     context_length = checkpoint.config.context_length
-    most = min(MAX_STREAMS, config.num_rows)
-    step_tokens = config.step_tokens or max(2048, most * context_length + config.num_rows)
-    # With all rows at work, all prompts of a request still get equal chunks of every step.
-    return step_tokens, min(context_length, (step_tokens - config.num_rows) // most)
+    most = max(2048, MAX_STREAMS * context_length + config.num_rows)
+    step_tokens = config.step_tokens or most
+    # With all rows at work, both prompts of a pair still get equal chunks of every step. Three
+    # prompts do too unless `step_tokens` was made small, which admission looks at.
+    return step_tokens, min(context_length, (step_tokens - config.num_rows) // 2)
 
 
 def _settings(

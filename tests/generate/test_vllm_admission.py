@@ -98,3 +98,29 @@ def test_prompts_of_two_lengths_take_what_each_needs() -> None:
     # 60 of a step's 100 tokens and 8 of 50 blocks are promised.
     assert not admission.admit(1, [30, 11], 10, firm=False)
     assert admission.admit(1, [30, 10], 10, firm=False)
+
+
+def test_three_prompts_fit_a_step_or_can_be_joined_afterwards() -> None:
+    without = replace(CAPACITY, prefix_caching=False)
+    Admission(without).check([30, 30, 30], 3)
+    # Three chunks of 40 are more than the 100 tokens of a step, and what came apart stays apart.
+    for prompts, max_ids in (([90, 90, 90], 10), ([33, 33, 33], 1)):
+        with pytest.raises(EngineError, match="in chunks of 40, which do not fit a step of 100"):
+            Admission(without).check(prompts, max_ids)
+        Admission(CAPACITY).check(prompts, max_ids)
+    with pytest.raises(EngineError, match="the one that guidance leads away from 31, which vLLM"):
+        Admission(without).check([90, 31, 90], 20)
+    Admission(CAPACITY).check([90, 31, 90], 20)
+    with pytest.raises(EngineError, match="do not fit a step of 100 tokens"):
+        Admission(replace(CAPACITY, block_size=35, num_blocks=20)).check([90, 90, 90], 10)
+
+
+def test_three_rows_take_three_shares() -> None:
+    admission = Admission(CAPACITY)
+    assert admission.admit(0, [20, 20, 20], 10, firm=False)
+    assert not admission.admit(1, [14, 14, 14], 10, firm=False)
+    assert admission.admit(1, [13, 13, 13], 10, firm=False)
+    admission.note_started(0)
+    # Six of eight rows are taken.
+    assert not admission.admit(2, [5, 5, 5], 10, firm=False)
+    assert admission.admit(2, [5, 5], 10, firm=False)
