@@ -7,24 +7,35 @@ import base64
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from chat_objects import drawn, png
+from scripted_server import (
+    KEY,
+    PICTURE,
+    SETTINGS,
+    STOP,
+    Script,
+    ask,
+    chat,
+    delta,
+    failure,
+    reply,
+    said,
+    stream,
+)
 
 from mmgen.errors import SettingsError
 from mmgen.generate.engine import SamplingParams
-from mmgen_chat.answer import Answer
 from mmgen_chat.backend import (
     ChatRequest,
     DrawRequest,
     TextDelta,
-    TurnFailed,
     TurnFinished,
-    TurnRequest,
     TurnSettings,
     TurnsLeftOut,
 )
@@ -37,57 +48,6 @@ from mmgen_chat.errors import (
     NotAllowedError,
     NotSupportedError,
 )
-
-KEY = "sk-hush-hush"
-SETTINGS = TurnSettings(seed=4)
-PICTURE = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
-
-
-class Script:
-    """A server whose answers a test writes, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.routes: dict[str, Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]] = {}
-        self.routes["/v1/models"] = lambda handler, body: reply(
-            handler, 200, {"data": [{"id": "parrot", "owned_by": "nobody"}]}
-        )
-        self.closed = threading.Event()
-        self.address = ""
-
-    def chat(self, *chunks: Any, end: str = "data: [DONE]\n\n", status: int = 200) -> None:
-        def answer(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
-            if status != 200:
-                reply(handler, status, chunks[0])
-            else:
-                stream(handler, [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + [end])
-
-        self.routes["/v1/chat/completions"] = answer
-
-
-def reply(handler: BaseHTTPRequestHandler, status: int, body: Any) -> None:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    handler.send_response(status)
-    handler.send_header("content-type", "application/json")
-    handler.send_header("content-length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
-
-
-def stream(handler: BaseHTTPRequestHandler, pieces: list[str]) -> None:
-    handler.send_response(200)
-    handler.send_header("content-type", "text/event-stream; charset=utf-8")
-    handler.end_headers()
-    for piece in pieces:
-        handler.wfile.write(piece.encode())
-        handler.wfile.flush()
-
-
-def delta(**values: Any) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": values, "finish_reason": None}]}
-
-
-STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
 @pytest.fixture
@@ -120,32 +80,6 @@ def script() -> Iterator[Script]:
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def ask(script: Script, request: TurnRequest, *, key: str | None = KEY) -> tuple[Turn, list[Any]]:
-    async def collect() -> tuple[Turn, list[Any]]:
-        answer = Answer(Turn(role="assistant"))
-        events = []
-        async with EndpointBackend(script.address, api_key=key) as backend:
-            async for event in backend.events(request):
-                answer.take(event)
-                events.append(event)
-        return answer.turn, events
-
-    return asyncio.run(asyncio.wait_for(collect(), 30))
-
-
-def said(*words: str) -> tuple[Turn, ...]:
-    return tuple(Turn(role="user", segments=(Words(item),)) for item in words)
-
-
-def chat(*turns: Turn, **rest: Any) -> ChatRequest:
-    return ChatRequest(turns=turns, settings=SETTINGS, **rest)
-
-
-def failure(events: list[Any]) -> TurnFailed:
-    assert isinstance(events[-1], TurnFailed), events[-1]
-    return events[-1]
 
 
 def test_plain_words(script: Script) -> None:

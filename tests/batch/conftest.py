@@ -61,6 +61,20 @@ def pictures(tmp_path: Path) -> Path:
 MakeJob = Callable[..., Job]
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file that follows from the job alone."""
+    leave = {"log.jsonl", "report.json", "report.html", "lock"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in leave
+    }
+
+
 def _drawing(settings: GenerateSettings, session: Session) -> GenerateTask:
     return GenerateTask(settings, session.checkpoint, model="tiny", scorer=scorer_of(session))
 

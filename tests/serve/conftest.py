@@ -153,6 +153,22 @@ def events_of(text: str) -> list[tuple[str | None, str]]:
     return found
 
 
+def picture_part(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def error_of(answer: Any, status: int = 400) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+def pixels(encoded: str) -> bytes:
+    return decoded(encoded).tobytes()
+
+
 @pytest.fixture
 def start_server(tiny_checkpoint: Path) -> Iterator[StartServer]:
     with ExitStack() as stack:
