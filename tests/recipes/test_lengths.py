@@ -82,7 +82,7 @@ def test_pictures_have_the_length_that_is_asked_for(
     assert repeated.exit_code == 0, repeated.output
     assert "draws" not in repeated.stderr
     assert read_metadata(again) == metadata
-    assert np.array_equal(open_picture(again), open_picture(path))
+    assert np.array_equal(np.asarray(open_picture(again)), np.asarray(open_picture(path)))
 
 
 def test_lengths_that_a_model_has_not(checkpoint: Path, tmp_path: Path) -> None:
