@@ -194,6 +194,7 @@ def _code_model_task(
     steps: int | None,
 ) -> CodeModelTask:
     """Return what small decoders learn from: rows that the filters leave out, if they do."""
+    from mmgen.cli.progress import watched
     from mmgen.evaluate.code_model import MAX_LEARNED, CodeModelConfig
     from mmgen.evaluate.pack import read_other_pictures
     from mmgen.evaluate.yardstick import CodeModelTask
@@ -204,6 +205,7 @@ def _code_model_task(
         filters=filters,
         caption_column=caption_column,
         num_pictures=MAX_LEARNED,
+        progress=watched,
     )
     config = CodeModelConfig() if steps is None else CodeModelConfig(num_steps=steps)
     return CodeModelTask(config=config, pictures=tuple(pictures), captions=tuple(captions))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmgen.data.sources import ParquetSource
 from mmgen.errors import DataError, SettingsError
+from mmgen.evaluate.progress import Progress, unwatched
 from mmgen.pictures import open_picture
 
 __all__ = [
@@ -119,6 +120,7 @@ def read_other_pictures(
     filters: Mapping[str, str],
     caption_column: str | None,
     num_pictures: int,
+    progress: Progress = unwatched,
 ) -> tuple[list[Image.Image], list[str]]:
     """Return pictures of the rows that some filter leaves out, with their captions.
 
@@ -137,12 +139,14 @@ def read_other_pictures(
         if any(source.attributes(index).get(name) != value for name, value in filters.items())
     ]
     places = np.linspace(0, len(rest) - 1, min(num_pictures, len(rest)))
-    rows = [source.row(rest[place]) for place in np.unique(places.round().astype(int))]
-    found = [(row.picture, next(iter(row.captions), "")) for row in rows]
-    return (
-        [open_picture(picture) for picture, _ in found if picture is not None],
-        [caption for picture, caption in found if picture is not None],
-    )
+    pictures, captions = [], []
+    chosen = np.unique(places.round().astype(int)).tolist()
+    for place in progress(chosen, "reading the other rows"):
+        row = source.row(rest[place])
+        if row.picture is not None:
+            pictures.append(open_picture(row.picture))
+            captions.append(next(iter(row.captions), ""))
+    return pictures, captions
 
 
 def parse_filters(texts: Iterable[str]) -> dict[str, str]:
