@@ -37,8 +37,6 @@ CONFIGS = {
     "chunked, no prefix cache": VllmEngineConfig(
         compilation="off", num_rows=32, step_tokens=60, prefix_caching=False
     ),
-    # Two chunks fit a step, three do not: rows come apart at first, and are joined from the cache.
-    "chunked, too large": VllmEngineConfig(compilation="off", num_rows=16, step_tokens=104),
     # 40 blocks of 32 tokens hold a few gangs to their ends, and five times as many may begin.
     "preempted": VllmEngineConfig(
         compilation="off", num_rows=32, cache_bytes=40 * 2**15, overcommit=5.0
@@ -171,7 +169,7 @@ def test_a_mixture_draws_what_torch_draws(
     (name,) = [name for name, config in CONFIGS.items() if config == engine.config]
     longest = max(len(request.prompt_ids) for request in mixture)
     assert (engine.capacity.chunk_tokens < longest) == ("chunked" in name)
-    if "preempted" in name or "too large" in name:
+    if "preempted" in name:
         assert stats.num_restarts > 0
     elif name != "chunked":
         assert stats.num_restarts == 0
@@ -235,6 +233,18 @@ def test_cancelling_frees_all_three_rows_at_once(
     steps += run(engine)
     assert ids_of(steps, second) == plain[3]
     assert pool.get_num_free_blocks() == free
+
+
+def test_prompts_that_no_step_holds_together_are_joined_from_the_cache(
+    checkpoint: Checkpoint, edits: list[SpanRequest], plain: list[list[int]]
+) -> None:
+    config = VllmEngineConfig(compilation="off", num_rows=16, step_tokens=104)
+    engine = start_vllm(checkpoint, config)
+    chunk = engine.capacity.chunk_tokens
+    assert 2 * chunk <= engine.capacity.step_tokens < 3 * chunk < 3 * len(edits[1].prompt_ids)
+    assert collect(engine, edits) == plain
+    assert engine.stats.num_restarts > 0 == engine.stats.num_failed
+    engine.close()
 
 
 def test_words_of_another_length_lead_away_as_with_torch(

@@ -73,6 +73,8 @@ class TurnSettings:
     """Decides the answer; `new_seed()` gives a fresh one."""
     guidance_scale: float | None = None
     """How strongly pictures follow the words; 1 is without guidance."""
+    image_guidance_scale: float | None = None
+    """How strongly pictures follow those that the user shows, if any; None for as the words."""
     text_sampling: SamplingParams | None = None
     """How words are chosen."""
     image_sampling: SamplingParams | None = None

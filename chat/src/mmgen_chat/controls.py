@@ -28,6 +28,8 @@ class Controls:
     tokens: int | None = None
     """Positions of a picture, for visual tokenizers of variable length."""
     guidance: float | None = None
+    image_guidance: float | None = None
+    """How strongly pictures follow those of the user, if any; None for as the words."""
     seed: int | None = None
     """The same for every answer; None takes a fresh one each time."""
     n: int = 1
@@ -46,6 +48,7 @@ class Controls:
         return TurnSettings(
             seed=new_seed() if self.seed is None else self.seed,
             guidance_scale=self.guidance,
+            image_guidance_scale=self.image_guidance,
             text_sampling=_sampling(self.text_temperature, self.text_top_k, text),
             image_sampling=_sampling(self.image_temperature, self.image_top_k, image),
             tokenizer=self.tokenizer,
@@ -152,6 +155,7 @@ CONTROLS: Mapping[str, Control] = {
     "size": Control(label="size", form="WIDTHxHEIGHT in pixels, such as 64x64", read=_size),
     "tokens": Control(label="tokens", form="a number of 1 or more", read=_whole(1)),
     "guidance": Control(label="guidance", form="a number of 0 or more", read=_number),
+    "image_guidance": Control(label="by pictures", form="a number of 0 or more", read=_number),
     "seed": Control(label="seed", form="a number from 0 to 2**63 - 1", read=_whole(0, MAX_SEED)),
     "n": Control(label="pictures", form="a number from 1 to 16", read=_whole(1, 16)),
     "text_temperature": Control(

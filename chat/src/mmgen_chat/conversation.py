@@ -85,6 +85,8 @@ class Drawing:
     model: str
     seed: int | None = None
     guidance_scale: float | None = None
+    image_guidance_scale: float | None = None
+    """Of the pictures that the user had shown, where these were guided apart from the words."""
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -99,6 +101,15 @@ class Drawing:
     def is_complete(self) -> bool:
         """Whether nothing is missing."""
         return self.num_done == self.num_codes
+
+    @property
+    def guidance(self) -> str | None:
+        """The guidance that was applied, in words; None where the backend does not tell."""
+        if self.guidance_scale is None:
+            return None
+        apart = self.image_guidance_scale
+        pictures = "" if apart is None else f", by pictures {apart:g}"
+        return f"guidance {self.guidance_scale:g}{pictures}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

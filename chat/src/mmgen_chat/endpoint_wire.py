@@ -50,6 +50,9 @@ def chat_body(request: ChatRequest, turns: Sequence[Turn], model: str, *, is_our
     if is_ours:
         settings = request.settings
         body |= {"partial_images": NUM_PREVIEWS, "max_images": settings.max_images}
+        shown = (turn.segments for turn in turns if turn.role == "user")
+        if any(isinstance(item, Picture) for segments in shown for item in segments):
+            body |= _given(image_guidance_scale=settings.image_guidance_scale)
         if request.must_draw:
             body["max_images"] = 1
             body |= _size(settings)
@@ -152,6 +155,7 @@ def told_drawing(drawing: Drawing, told: Mapping[str, Any]) -> Drawing:
         drawing,
         seed=told.get("seed"),
         guidance_scale=told.get("guidance_scale"),
+        image_guidance_scale=told.get("image_guidance_scale"),
         temperature=sampling.get("temperature"),
         top_k=sampling.get("top_k"),
         top_p=sampling.get("top_p"),

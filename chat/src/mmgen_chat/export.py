@@ -210,8 +210,8 @@ def _caption(picture: Picture) -> str:
         parts.append(f"{drawing.num_codes} tokens")
     if drawing.seconds is not None:
         parts.append(f"{drawing.seconds:.1f} s")
-    if drawing.guidance_scale is not None:
-        parts.append(f"guidance {drawing.guidance_scale:g}")
+    if drawing.guidance is not None:
+        parts.append(drawing.guidance)
     return one_line(" · ".join(parts))
 
 

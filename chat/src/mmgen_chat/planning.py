@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmgen.document import Image
 from mmgen.generate import requests as library
 from mmgen_chat.backend import (
     CaptionRequest,
@@ -102,10 +103,17 @@ def _chat_plan(encoder: Encoder, model: str, request: ChatRequest) -> Plan:
             TurnsLeftOut(turn_ids=fitted.left_out, context_length=encoder.context_length)
         )
     opening += [PictureEncoded(picture=picture) for picture in fitted.encoded]
+    has_shown = any(
+        isinstance(segment, Image)
+        for turn in fitted.document.turns
+        for segment in turn.segments
+        if turn.role == "user"
+    )
     chat = library.ChatRequest(
         document=fitted.document,
         seed=settings.seed,
         guidance_scale=settings.guidance_scale,
+        image_guidance_scale=settings.image_guidance_scale if has_shown else None,
         text_sampling=settings.text_sampling,
         image_sampling=settings.image_sampling,
         max_text_ids=fitted.max_text_ids,

@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Command] = {
     "tokenizer": _settings("[NAME]", "visual tokenizer that draws and looks", "tokenizer"),
     "size": _settings("[WxH]", "size of pictures in pixels", "size"),
     "tokens": _settings("[N]", "tokens of a picture, where there is a choice", "tokens"),
-    "guidance": _settings("[X]", "how strongly pictures follow the words"),
+    "guidance": _settings("[image] [X]", "how strongly pictures follow words, or your pictures"),
     "seed": _settings("[N|auto]", "the same seed for every answer, or a fresh one"),
     "n": _settings("[N]", "pictures for one /draw"),
     "temperature": _settings("[text|image] [X]", "spread of the choice", "kind"),

@@ -146,6 +146,7 @@ class Translator:
                 model=self._model,
                 seed=event.seed,
                 guidance_scale=event.guidance_scale,
+                image_guidance_scale=event.image_guidance_scale,
                 temperature=event.sampling.temperature,
                 top_k=event.sampling.top_k,
                 top_p=event.sampling.top_p,

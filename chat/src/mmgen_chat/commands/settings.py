@@ -20,6 +20,7 @@ class SettingsCommands(AbstractFamily):
         typed_alike = {name: self._control for name in CONTROLS if name in COMMANDS}
         return {
             **typed_alike,
+            "guidance": self._guidance,
             "model": self._model,
             "endpoint": self._endpoint,
             "temperature": self._temperature,
@@ -35,6 +36,10 @@ class SettingsCommands(AbstractFamily):
         if typed.rest:
             self.screen.set_control(typed.name, typed.rest)
         self.screen.say(f"{typed.name} is {self.app.controls.shown(typed.name)}")
+
+    async def _guidance(self, typed: Typed) -> None:
+        kind, _, value = typed.rest.partition(" ")
+        await self._control(Typed("image_guidance", value.strip()) if kind == "image" else typed)
 
     async def _temperature(self, typed: Typed) -> None:
         await self._of_two(typed, "temperature")

@@ -44,8 +44,8 @@ def facts(picture: Picture) -> str:
     parts = [f"“{one_line(drawing.prompt)}”"]
     if drawing.seed is not None:
         parts.append(f"seed {drawing.seed}")
-    if drawing.guidance_scale is not None:
-        parts.append(f"guidance {drawing.guidance_scale:g}")
+    if drawing.guidance is not None:
+        parts.append(drawing.guidance)
     if drawing.num_done is not None:
         whole = drawing.is_complete or drawing.num_codes is None
         of = "" if whole else f" of {drawing.num_codes}"
