@@ -37,10 +37,11 @@ def test_the_commands_of_the_page(
         ).stdout
         for text in commands
     ]
-    assert len(said) == 3
+    assert len(said) == 4
     assert open_picture(Path("apple.png")).size == (64, 64)
     assert '"b64_json"' in said[1] and "event: image_generation.completed" in said[1]
     assert '"chat.completion"' in said[2]
+    assert '"guidance_scale":4.0,"image_guidance_scale":1.5' in said[3]
     assert '"error"' not in "".join(said)
 
 
