@@ -65,6 +65,17 @@ def test_a_drawing_goes_through_pipes_into_files(tmp_path: Path) -> None:
     assert (tmp_path / image["path"]).read_bytes() == before, "one seed, one picture"
 
 
+def test_a_picture_is_edited_by_picture_and_words_apart(tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(png(64, 64))
+    words = ("--attach", "red.png", "--draw", "a blue heart", "--seed", "1", "--json")
+    told = objects(chat(tmp_path, *words, "--guidance", "4", "--image-guidance", "1.5"))
+    [image] = [item for item in told if item["event"] == "image"]
+    assert (image["guidance_scale"], image["image_guidance_scale"]) == (4.0, 1.5)
+    told = objects(chat(tmp_path, "draw a fox", "--json", "--image-guidance", "1.5"))
+    [image] = [item for item in told if item["event"] == "image"]
+    assert image["image_guidance_scale"] is None, "nothing was attached"
+
+
 def test_a_picture_is_described(tmp_path: Path) -> None:
     (tmp_path / "red.png").write_bytes(png(64, 64))
     named = chat(tmp_path, "--attach", "red.png")

@@ -46,6 +46,7 @@ MIN_COLUMNS, MIN_ROWS = 40, 12
 @click.option("-n", "--number", "n", metavar="N", help="Pictures for one drawing.")
 @click.option("--seed", metavar="N", help="The same seed for every answer.")
 @click.option("--guidance", metavar="X", help="How strongly pictures follow the words.")
+@click.option("--image-guidance", metavar="X", help="How strongly they follow attached pictures.")
 @click.option("--size", metavar="WxH", help="Size of pictures, among those of the model.")
 @click.option("--tokenizer", metavar="NAME", help="Visual tokenizer that draws and looks.")
 @click.option("--graphics", metavar="WAY", help="kitty, iterm2, sixel, half-block, ascii or auto.")
@@ -67,6 +68,7 @@ def chat(
     n: str | None,
     seed: str | None,
     guidance: str | None,
+    image_guidance: str | None,
     size: str | None,
     tokenizer: str | None,
     graphics: str | None,
@@ -86,7 +88,8 @@ def chat(
         read_settings(settings_file, actions=actions),
         {"model": model, "endpoint": endpoint, "graphics": graphics, "theme": theme,
          "database": database},
-        {"n": n, "seed": seed, "guidance": guidance, "size": size, "tokenizer": tokenizer},
+        {"n": n, "seed": seed, "guidance": guidance, "image_guidance": image_guidance,
+         "size": size, "tokenizer": tokenizer},
     )  # fmt: skip
     if once:
         _answer_once(settings, words, attached, forced, output=output, as_json=as_json)
