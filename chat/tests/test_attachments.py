@@ -18,6 +18,7 @@ from mmgen_chat.attachments import (
     attach_file,
     attach_url,
     dropped_paths,
+    named_files,
     words_in,
 )
 from mmgen_chat.errors import AttachmentError
@@ -116,6 +117,21 @@ def test_text_is_not_taken_for_files(pictures: list[Path], monkeypatch: pytest.M
         "\0",
     ):
         assert dropped_paths(text) == ()
+
+
+def test_files_named_in_what_is_said(pictures: list[Path]) -> None:
+    sea, fox, umlaut = pictures
+    folder = sea.parent
+    for text, rest, found in [
+        ("what is @sea.png", "what is", [sea]),
+        ("@sea.png draw it in blue", "draw it in blue", [sea]),
+        ('is @"it\'s a fox.png" like\n@ä[1].png?', "is like\n@ä[1].png?", [fox]),
+        (f"@{umlaut.name} and @sea.png", "and", [umlaut, sea]),
+        (f'@"{sea}"', "", [sea]),
+    ]:
+        assert named_files(text, folder) == (rest, tuple(found)), text
+    for text in ("", "write to me@sea.png", "ask @sea about it", "@", '@""', "@../nothing.png"):
+        assert named_files(text, folder) == (text, ()), text
 
 
 def test_words_of_a_command(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,26 @@ def test_a_dropped_file_is_attached_and_taken_away(tmp_path: Path) -> None:
     run_async(test)
 
 
+def test_a_path_written_after_an_at_sign_is_attached(tmp_path: Path) -> None:
+    async def test() -> None:
+        colored([0, 1, 2]).save(tmp_path / "sea.png")
+        (tmp_path / "notes.png").write_text("not a picture", encoding="utf-8")
+        async with staged(folder=tmp_path) as stage:
+            await stage.say("what is @sea.png")
+            request = stage.backend.requests[0]
+            assert isinstance(request, ChatRequest)
+            turn = request.turns[-1]
+            assert [picture.source for picture in turn.pictures] == ["sea.png"]
+            assert turn.text == "what is"
+            stage.chat.composer.put("and @notes.png")
+            stage.chat.composer.send()
+            await stage.until(lambda: "notes.png" in stage.text() and "picture" in stage.text())
+            await stage.until(lambda: stage.chat.composer.text == "and @notes.png")
+            assert len(stage.backend.requests) == 1 and stage.chat.prompt.attached == ()
+
+    run_async(test)
+
+
 def test_a_sketch_is_refined_with_more_tokens() -> None:
     async def test() -> None:
         backend = ScriptedBackend(
@@ -272,7 +292,7 @@ def test_the_panel_takes_values_and_refuses_others() -> None:
             await stage.settle()
             await stage.pilot.press("f2", "tab", "tab", "tab", *"2.5", "enter")
             await stage.until(lambda: stage.app.controls.guidance == 2.5)
-            await stage.pilot.press("tab", *"minus", "enter")
+            await stage.pilot.press("tab", "tab", *"minus", "enter")
             await stage.until(lambda: "seed is a number from 0" in stage.text())
             assert stage.app.controls.seed is None
             await stage.pilot.press("escape")

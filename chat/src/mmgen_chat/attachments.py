@@ -29,6 +29,7 @@ __all__ = [
     "attach_url",
     "dropped_paths",
     "is_address",
+    "named_files",
     "words_in",
 ]
 
@@ -193,6 +194,25 @@ def dropped_paths(text: str) -> tuple[Path, ...]:
             return ()
         paths += found
     return tuple(paths)
+
+
+def named_files(text: str, folder: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return a text without its words `@FILE`, and the files that they name.
+
+    Args:
+        folder: where relative paths begin. What names no file there is a word like others.
+    """
+    found: list[Path] = []
+
+    def taken(match: re.Match[str]) -> str:
+        word = match["quoted"] or match["plain"]
+        if not _is_file(str(folder / Path(word).expanduser())):
+            return match[0]
+        found.append(folder / Path(word).expanduser())
+        return ""
+
+    rest = re.sub(r"(?:^|(?<=\s))@(?:\"(?P<quoted>[^\"]+)\"|(?P<plain>\S+))[ \t]?", taken, text)
+    return (rest.strip() if found else text), tuple(found)
 
 
 def _path(word: str) -> Path:

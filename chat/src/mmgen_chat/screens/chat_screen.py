@@ -105,8 +105,14 @@ class ChatScreen(AnsweringScreen):
             self.composer.give_back(message.text)
             self.say("an answer is under way; Esc stops it")
             return
+        try:
+            said = await self.prompt.attach_named(text)
+        except MmgenError as error:
+            self.composer.give_back(message.text)
+            self.say(str(error))
+            return
         self.composer.remember(text)
-        await self.add_user_turn(text, await self.prompt.take_attached())
+        await self.add_user_turn(said, await self.prompt.take_attached())
         await self.ask_freely()
 
     async def on_paste(self, event: events.Paste) -> None:

@@ -13,7 +13,13 @@ from textual.content import Content
 from textual.widgets import Static, TextArea
 
 from mmgen.errors import MmgenError
-from mmgen_chat.attachments import Attached, attach, attach_clipboard, dropped_paths
+from mmgen_chat.attachments import (
+    Attached,
+    attach,
+    attach_clipboard,
+    dropped_paths,
+    named_files,
+)
 from mmgen_chat.completing import Candidate, Hunt, complete, find_pictures, hunt_for
 from mmgen_chat.conversation import Picture
 from mmgen_chat.errors import AttachmentError
@@ -93,6 +99,17 @@ class PromptArea(Vertical):
             MmgenError: it gives no picture.
         """
         await self._add([await attach(word, allowed_hosts=self._allowed_hosts)])
+
+    async def attach_named(self, text: str) -> str:
+        """Attach the files that a text names by `@FILE`; return what else it says.
+
+        Raises:
+            MmgenError: one of them gives no picture; then none is attached.
+        """
+        said, paths = await asyncio.to_thread(named_files, text, self._folder)
+        if paths:
+            await self._add([await attach(str(path)) for path in paths])
+        return said
 
     async def attach_from_clipboard(self) -> None:
         """Attach the pictures in the clipboard.
