@@ -29,8 +29,8 @@ def semantic(
     *,
     data: Path,
     output: Path = Path("runs/semantic"),
-    teacher_minutes: float = 26.0,
-    minutes: float = 12.0,
+    teacher_minutes: float = 64.0,
+    minutes: float = 6.0,
 ) -> Semantic:
     """Return the run of the tokenizer `semantic`.
 

@@ -61,7 +61,7 @@ def continuous(
 
 
 def ordered(
-    *, data: Path, output: Path = Path("runs/ordered"), minutes: float = 27.0
+    *, data: Path, output: Path = Path("runs/ordered"), minutes: float = 90.0
 ) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `ordered`, which begins with principal components."""
     run = tokenizer_run(
@@ -87,7 +87,7 @@ def scales(
 
 
 def caption(
-    *, data: Path, output: Path = Path("runs/caption"), minutes: float = 18.0
+    *, data: Path, output: Path = Path("runs/caption"), minutes: float = 45.0
 ) -> TokenizerTrainConfig:
     """Return the run of the tokenizer `caption`, which begins as `ordered` ended."""
     run = tokenizer_run(
