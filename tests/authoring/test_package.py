@@ -62,19 +62,20 @@ def test_a_package_is_complete_and_tidy(kind: str, tmp_path: Path) -> None:
 def test_weights_of_a_learned_package_say_whose_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_package(NewPackage(name="fresh", kind="learned"), tmp_path)
+    # A name of its own: the module stays imported, and others find it taken.
+    folder = write_package(NewPackage(name="lasting", kind="learned"), tmp_path)
     monkeypatch.syspath_prepend(str(folder / "src"))
-    tokenizer: type[AbstractVisualTokenizer] = import_module("mmgen_fresh").FreshTokenizer
+    tokenizer: type[AbstractVisualTokenizer] = import_module("mmgen_lasting").LastingTokenizer
     weights = tmp_path / "weights"
     weights.mkdir()
     saved = tokenizer.untrained({}, seed=0)
     saved.save(weights)
-    assert located_visual_tokenizer(str(weights)) == ("fresh", weights)
+    assert located_visual_tokenizer(str(weights)) == ("lasting", weights)
     assert tokenizer.load(weights).fingerprint == saved.fingerprint
     config = weights / "tokenizer_config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"plugin": "stale"}))
-    with pytest.raises(PluginError, match="a tokenizer of 'stale', expected 'fresh'"):
+    with pytest.raises(PluginError, match="a tokenizer of 'stale', expected 'lasting'"):
         tokenizer.load(weights)
     # Folders written before they said their plugin are read as they are.
     del values["plugin"]
