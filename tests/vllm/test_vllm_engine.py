@@ -7,19 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("vllm", reason="vLLM is not installed; .ci/run tests this with it")
 
 from mmgen.checkpoint import Checkpoint
 from mmgen.document import Document, Text, Turn
 from mmgen.errors import EngineError
-from mmgen.generate.engine import AbstractEngine, Constraint, SamplingParams, SpanRequest, Step
+from mmgen.generate.engine import Constraint, SamplingParams, SpanRequest, Step
 from mmgen.generate.requests import ChatRequest, DrawRequest
 from mmgen.generate.session import Session
 from mmgen.generate.vllm_config import VllmEngineConfig
 from mmgen.generate.vllm_engine import VllmEngine
 from mmgen.generate.vllm_start import start_vllm
+from tests.vllm.vllm_objects import CONFIGS, collect, plain_ids
 
 # What vLLM does at work is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,25 +31,6 @@ SHAPES = ("circle", "square above a long row of smaller squares", "fox", "")
 PROMPTS = [f"draw a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
 assert len(PROMPTS) == 16
 SMALL = (32, 32)
-
-CONFIGS = {
-    "roomy": VllmEngineConfig(compilation="off", num_rows=48),
-    "chunked": VllmEngineConfig(compilation="off", num_rows=32, step_tokens=56),
-    "chunked, no prefix cache": VllmEngineConfig(
-        compilation="off", num_rows=32, step_tokens=56, prefix_caching=False
-    ),
-    # 40 blocks of 32 tokens hold four pairs to their ends, and five times as many may begin.
-    "preempted": VllmEngineConfig(
-        compilation="off", num_rows=32, cache_bytes=40 * 2**15, overcommit=5.0
-    ),
-    "preempted, no prefix cache": VllmEngineConfig(
-        compilation="off",
-        num_rows=32,
-        cache_bytes=40 * 2**15,
-        overcommit=5.0,
-        prefix_caching=False,
-    ),
-}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -77,13 +58,6 @@ def answer(session: Session, prompt: str, seed: int = 0) -> SpanRequest:
     return session.begin(0, request).span
 
 
-def collect(engine: AbstractEngine, requests: Sequence[SpanRequest]) -> list[list[int]]:
-    ids: list[list[int]] = [[] for _ in requests]
-    for step in engine.generate(requests):
-        ids[step.request_index].extend(step.ids)
-    return ids
-
-
 @pytest.fixture(scope="module")
 def guided(session: Session) -> list[SpanRequest]:
     return [drawing(session, prompt, sampling=GREEDY, guidance_scale=3.0) for prompt in PROMPTS]
@@ -91,25 +65,7 @@ def guided(session: Session) -> list[SpanRequest]:
 
 @pytest.fixture(scope="module")
 def plain(checkpoint: Checkpoint, guided: list[SpanRequest]) -> list[list[int]]:
-    """What a loop that anyone would write draws, one picture after the other."""
-    from transformers import AutoModelForCausalLM, DynamicCache
-
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
-    model.eval()
-    drawn = []
-    for request in guided:
-        ids: list[int] = []
-        rows = torch.tensor([request.prompt_ids, request.unguided_ids])
-        cache = DynamicCache(config=model.config)
-        for step in range(request.max_ids):
-            with torch.inference_mode():
-                logits = model(input_ids=rows, past_key_values=cache, use_cache=True).logits[:, -1]
-            scores = logits[1] + request.guidance_scale * (logits[0] - logits[1])
-            (allowed,) = request.constraint.at(step)
-            ids.append(allowed.start + int(scores[allowed.start : allowed.stop].argmax()))
-            rows = torch.tensor([[ids[-1]], [ids[-1]]])
-        drawn.append(ids)
-    return drawn
+    return plain_ids(checkpoint, guided)
 
 
 @pytest.fixture(scope="module")

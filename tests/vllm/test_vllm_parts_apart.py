@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image as Pillow
 
 pytest.importorskip("vllm", reason="vLLM is not installed; .ci/run tests this with it")
@@ -15,12 +14,13 @@ pytest.importorskip("vllm", reason="vLLM is not installed; .ci/run tests this wi
 from mmgen.checkpoint import Checkpoint
 from mmgen.document import Document, Image, Text, Turn
 from mmgen.errors import EngineError
-from mmgen.generate.engine import AbstractEngine, SamplingParams, SpanRequest, Step
+from mmgen.generate.engine import SamplingParams, SpanRequest, Step
 from mmgen.generate.requests import ChatRequest, DrawRequest
 from mmgen.generate.session import Session
 from mmgen.generate.vllm_config import VllmEngineConfig
 from mmgen.generate.vllm_engine import VllmEngine
 from mmgen.generate.vllm_start import start_vllm
+from tests.vllm.vllm_objects import CONFIGS, collect, plain_ids
 
 # What vLLM does at work is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -30,25 +30,6 @@ SAMPLED = SamplingParams(temperature=1.0, top_k=40, top_p=0.95)
 COLOURS = ("red", "green", "blue", "yellow")
 WORDS = ("a square", "make it a fox above a long row of smaller squares")
 SMALL = (32, 32)
-
-CONFIGS = {
-    "roomy": VllmEngineConfig(compilation="off", num_rows=48),
-    "chunked": VllmEngineConfig(compilation="off", num_rows=32, step_tokens=60),
-    "chunked, no prefix cache": VllmEngineConfig(
-        compilation="off", num_rows=32, step_tokens=60, prefix_caching=False
-    ),
-    # 40 blocks of 32 tokens hold a few gangs to their ends, and five times as many may begin.
-    "preempted": VllmEngineConfig(
-        compilation="off", num_rows=32, cache_bytes=40 * 2**15, overcommit=5.0
-    ),
-    "preempted, no prefix cache": VllmEngineConfig(
-        compilation="off",
-        num_rows=32,
-        cache_bytes=40 * 2**15,
-        overcommit=5.0,
-        prefix_caching=False,
-    ),
-}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -75,13 +56,6 @@ def edit(session: Session, colour: str, words: str, seed: int = 0, **settings: A
     return session.begin(0, request).span
 
 
-def collect(engine: AbstractEngine, requests: Sequence[SpanRequest]) -> list[list[int]]:
-    ids: list[list[int]] = [[] for _ in requests]
-    for step in engine.generate(requests):
-        ids[step.request_index].extend(step.ids)
-    return ids
-
-
 @pytest.fixture(scope="module")
 def edits(session: Session) -> list[SpanRequest]:
     return [edit(session, colour, words) for colour in COLOURS for words in WORDS]
@@ -89,27 +63,7 @@ def edits(session: Session) -> list[SpanRequest]:
 
 @pytest.fixture(scope="module")
 def plain(checkpoint: Checkpoint, edits: list[SpanRequest]) -> list[list[int]]:
-    """What a loop that anyone would write draws, one picture after the other."""
-    from transformers import AutoModelForCausalLM, DynamicCache
-
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
-    model.eval()
-    drawn = []
-    for request in edits:
-        ids: list[int] = []
-        rows = torch.tensor([request.prompt_ids, request.partial_ids, request.unguided_ids])
-        cache = DynamicCache(config=model.config)
-        for step in range(request.max_ids):
-            with torch.inference_mode():
-                found = model(input_ids=rows, past_key_values=cache, use_cache=True).logits[:, -1]
-            whole, part, blank = found
-            scores = blank + request.partial_scale * (part - blank)
-            scores = scores + request.guidance_scale * (whole - part)
-            (allowed,) = request.constraint.at(step)
-            ids.append(allowed.start + int(scores[allowed.start : allowed.stop].argmax()))
-            rows = torch.tensor([[ids[-1]]] * 3)
-        drawn.append(ids)
-    return drawn
+    return plain_ids(checkpoint, edits)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,26 +14,10 @@ from mmgen.testing import check, draw_picture
 from mmgen.visual_tokenizer import Codes, Ordered, Picture
 from mmgen_caption import CaptionTokenizer
 
-SMALL = {
-    "levels": [5, 5, 3],
-    "side": 16,
-    "painter_widths": [8, 8],
-    "max_length": 6,
-    "default_length": 4,
-    "width": 16,
-    "num_heads": 2,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "reader_layers": 1,
-    "reader_buckets": 64,
-    "reader_summaries": 2,
-    "reader_places": 4,
-}
-
 
 @pytest.fixture(scope="module")
-def small() -> CaptionTokenizer:
-    return CaptionTokenizer.untrained(SMALL, seed=3)
+def small(small_settings: dict[str, Any]) -> CaptionTokenizer:
+    return CaptionTokenizer.untrained(small_settings, seed=3)
 
 
 def pictures(count: int) -> list[Picture]:
@@ -99,10 +84,10 @@ def test_saved_and_loaded_is_the_same(small: CaptionTokenizer, tmp_path: Path) -
     assert np.allclose(drawn[0], small.decode(codes, captions=["a red disc"])[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["reader_layers", "reader_buckets", "reader_summaries"])
-def test_a_reader_of_nothing_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["reader_layers", "reader_buckets", "forecast_buckets"])
+def test_a_reader_of_nothing_is_refused(name: str, small_settings: dict[str, Any]) -> None:
     with pytest.raises(PluginError, match=f"{name} must be 1 or more"):
-        CaptionTokenizer.untrained(SMALL | {name: 0}, seed=0)
+        CaptionTokenizer.untrained(small_settings | {name: 0}, seed=0)
 
 
 def test_shipped_weights_conform() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,22 +17,6 @@ from mmgen_caption.reader import pieces_of
 from mmgen_caption.tokenizer import CaptionNetwork
 
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.8, 0.2), "blue": (0.1, 0.2, 0.9)}
-SMALL = {
-    "levels": [5, 5, 3],
-    "side": 16,
-    "painter_widths": [8, 8],
-    "max_length": 6,
-    "default_length": 4,
-    "width": 16,
-    "num_heads": 2,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "reader_layers": 1,
-    "reader_buckets": 64,
-    "reader_summaries": 2,
-    "reader_places": 4,
-    "forecast_buckets": 64,
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +30,8 @@ def seen() -> tuple[Tensor, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def begun(seen: tuple[Tensor, list[str]]) -> CaptionTokenizer:
-    tokenizer = CaptionTokenizer.untrained(SMALL, seed=3)
+def begun(seen: tuple[Tensor, list[str]], small_settings: dict[str, Any]) -> CaptionTokenizer:
+    tokenizer = CaptionTokenizer.untrained(small_settings, seed=3)
     tokenizer.begin_training(*seen)
     return tokenizer
 
@@ -137,9 +122,9 @@ def test_a_saved_forecast_is_the_same(begun: CaptionTokenizer, tmp_path: Path) -
 
 
 def test_components_taken_from_another_tokenizer_stay(
-    begun: CaptionTokenizer, seen: tuple[Tensor, list[str]]
+    begun: CaptionTokenizer, seen: tuple[Tensor, list[str]], small_settings: dict[str, Any]
 ) -> None:
-    later = CaptionTokenizer.untrained(SMALL, seed=4)
+    later = CaptionTokenizer.untrained(small_settings, seed=4)
     principal = network_of(later).principal
     principal.load_state_dict(network_of(begun).principal.state_dict())
     images, captions = seen
