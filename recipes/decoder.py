@@ -13,7 +13,7 @@ from pathlib import Path
 from mmgen.train.confusions import CONFUSIONS_FILE, ConfusionStage
 from mmgen.train.stage import Pipeline
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from recipes.mini import emoji_pictures
+from recipes.packs import emoji_pictures
 from recipes.tokenizers import tokenizer_run
 
 __all__ = ["Decoder", "decoder"]
@@ -32,9 +32,9 @@ class Decoder(Pipeline):
 def decoder(
     *,
     data: Path,
+    model: str,
     output: Path = Path("runs/decoder"),
     tokenizer: str = "fsq",
-    model: str = "mini",
     minutes: float = 8.0,
     perturbation: float = 0.2,
 ) -> Decoder:
@@ -42,9 +42,9 @@ def decoder(
 
     Args:
         data: directory of the packs.
+        model: a checkpoint that draws the codes, by name or folder.
         output: directory of everything that the run writes.
-        tokenizer: whose codes are drawn, by name or folder.
-        model: a checkpoint that draws them, by name or folder.
+        tokenizer: whose codes are drawn, by name or folder: one of grids.
         minutes: of training the decoder.
         perturbation: share of the codes that are exchanged.
     """

@@ -1,8 +1,7 @@
-"""The shipped model, from pictures to a checkpoint: fsq, a BPE, shards, a small decoder.
+"""The shipped model, from pictures to a checkpoint: holistic, a BPE, shards, a small decoder.
 
-It draws emoji from words and says what pictures show. `data` is a directory of three packs:
-`emoji/emoji-64.parquet` with captioned 64x64 pictures, `photos/photos-*.parquet` with labelled
-photographs, and `stories/stories.parquet` with texts to learn English from.
+It draws emoji from words and says what pictures show. `data` is a directory of three packs, which
+`recipes.packs` describes.
 """
 
 from __future__ import annotations
@@ -23,21 +22,22 @@ from mmgen.train.config import (
     TokenizerSource,
     TrainConfig,
 )
-from mmgen.train.sources import ParquetConfig, TextConfig, WeightedSource
+from mmgen.train.sources import ParquetConfig, TextConfig
 from mmgen.train.stage import Pipeline
 from mmgen.train.stages import PrepareJob, PrepareStage, TextTokenizerStage
-from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from mmgen.visual_tokenizer import Grid
+from mmgen.visual_tokenizer import Ordered
 from mmgen.vocabulary import Vocabulary
+from recipes.holistic import Holistic, holistic
+from recipes.packs import PHOTOS, emoji_pictures, photo_pictures, story_texts
 
-__all__ = ["Mini", "MiniMore", "emoji_pictures", "mini", "mini_more", "tokenizer_pictures"]
+__all__ = ["Mini", "MiniMore", "mini", "mini_more"]
 
-_NUM_TEXT_IDS = 2048
+_NUM_TEXT_IDS = 4096
 _NUM_CODES = 4375
+_LENGTH = 20
 _ROW_LENGTH = 256
-_PHOTOS = ("clothing", "flowers", "grocery", "trash")
 _AUGMENTATION = Augmentation(
-    share=0.85, max_shift=0.06, max_zoom=0.1, max_brightness=0.08, max_hue=0.02
+    share=0.9, max_shift=0.08, max_zoom=0.12, max_brightness=0.1, max_hue=0.02
 )
 
 
@@ -45,8 +45,8 @@ _AUGMENTATION = Augmentation(
 class Mini(Pipeline):
     """The stages of the shipped model."""
 
-    visual_tokenizer: TokenizerTrainConfig
-    """Pictures to 64 codes of 4,375, learned from emoji and some photographs."""
+    visual_tokenizer: Holistic
+    """Pictures to 20 codes of 4,375, the first ones for what is shown."""
     text_tokenizer: TextTokenizerStage
     """Words of captions, questions and stories."""
     prepare: PrepareStage
@@ -59,7 +59,8 @@ def mini(
     *,
     data: Path,
     output: Path = Path("runs/mini"),
-    tokenizer_minutes: float = 34.0,
+    namer_minutes: float = 17.0,
+    tokenizer_minutes: float = 15.0,
     decoder_minutes: float = 77.0,
 ) -> Mini:
     """Return the run of the shipped model; the clock ends its trainings.
@@ -67,27 +68,29 @@ def mini(
     Args:
         data: directory of the packs.
         output: directory of everything that the run writes.
-        tokenizer_minutes: of training the visual tokenizer.
+        namer_minutes: of training the network that names pictures.
+        tokenizer_minutes: of training the rest of the visual tokenizer.
         decoder_minutes: of training the decoder; more gives a better model.
     """
     text, shards = output / "text", output / "shards"
-    fsq = TokenizerSource(name="fsq", path=output / "fsq" / "tokenizer")
-    emoji, stories = emoji_pictures(data, "train"), _stories(data)
+    tokenizer = holistic(
+        data=data,
+        output=output / "holistic",
+        namer_minutes=namer_minutes,
+        minutes=tokenizer_minutes,
+    )
+    source = TokenizerSource(
+        name="holistic", path=tokenizer.visual_tokenizer.output / "tokenizer", lengths=(_LENGTH,)
+    )
+    emoji, stories = emoji_pictures(data, "train"), story_texts(data)
     return Mini(
-        visual_tokenizer=TokenizerTrainConfig(
-            tokenizer="fsq",
-            settings={"min_psnr": 20.0},
-            sources=tokenizer_pictures(data),
-            output=output / "fsq",
-            num_steps=100_000,
-            max_minutes=tokenizer_minutes,
-        ),
+        visual_tokenizer=tokenizer,
         text_tokenizer=TextTokenizerStage(
             num_ids=_NUM_TEXT_IDS, sources=(emoji, stories), output=text
         ),
         prepare=PrepareStage(
             text_tokenizer=text,
-            visual_tokenizers=(fsq,),
+            visual_tokenizers=(source,),
             jobs=_jobs(data, emoji, stories),
             output=shards,
         ),
@@ -100,21 +103,23 @@ def mini(
                 num_kv_heads=2,
                 intermediate_size=1024,
                 context_length=512,
+                tie_word_embeddings=False,
             ),
             data=DataConfig(
-                shards=_mixture(shards, draw=0.47, describe=0.44, stories=0.04, photos=0.05),
+                shards=_mixture(shards, draw=0.56, describe=0.36, stories=0.04, photos=0.04),
                 eval_shards=(shards / "emoji-val-style",),
                 eval_batches=12,
                 row_length=_ROW_LENGTH,
                 rows_per_batch=10,
+                condition_dropout=0.06,
             ),
-            optim=OptimConfig(lr=3e-3, warmup_steps=60, decay="wsd", decay_share=0.4),
+            optim=OptimConfig(lr=3e-3, warmup_steps=60, decay="wsd", decay_share=0.5),
             export=ExportConfig(
                 text_tokenizer=text,
                 vocabulary=shards / "vocabulary.json",
-                visual_tokenizers=(fsq,),
+                visual_tokenizers=(source,),
                 generation=GenerationDefaults(
-                    tokenizer="fsq",
+                    tokenizer="holistic",
                     text=SamplingDefaults(temperature=0.0),
                     image=SamplingDefaults(temperature=0.8),
                     guidance_scale=3.0,
@@ -124,7 +129,6 @@ def mini(
             output=output / "decoder",
             num_steps=200_000,
             max_minutes=decoder_minutes,
-            image_loss_weight=0.5,
             ema_decay=0.997,
             eval_every=250,
             sample_every=500,
@@ -168,9 +172,9 @@ def mini_more(
     """
     run = mini(data=data, output=output, decoder_minutes=decoder_minutes)
     text = load_model_path("mini")
-    fsq = TokenizerSource(name="fsq")
+    source = TokenizerSource(name="holistic", lengths=(_LENGTH,))
     return MiniMore(
-        prepare=replace(run.prepare, text_tokenizer=text, visual_tokenizers=(fsq,)),
+        prepare=replace(run.prepare, text_tokenizer=text, visual_tokenizers=(source,)),
         decoder=replace(
             run.decoder,
             start_from="mini",
@@ -182,70 +186,24 @@ def mini_more(
             ),
             optim=replace(run.decoder.optim, lr=2e-3, decay_share=1.0),
             seed=1,
-            export=replace(run.decoder.export, text_tokenizer=text, visual_tokenizers=(fsq,)),
+            export=replace(run.decoder.export, text_tokenizer=text, visual_tokenizers=(source,)),
         ),
     )
 
 
 def _vocab_size() -> int:
     vocabulary = Vocabulary.build(num_text_ids=_NUM_TEXT_IDS, text_fingerprint="")
-    return vocabulary.extend("fsq", codebook_sizes=(_NUM_CODES,), layouts=(Grid(8, 8),)).size
-
-
-def emoji_pictures(data: Path, split: str) -> ParquetConfig:
-    """Return the emoji of a split, with their captions and attributes."""
-    return ParquetConfig(
-        path=data / "emoji" / "emoji-64.parquet",
-        picture_column="webp64",
-        caption_columns=("caption", "caption_short"),
-        attributes={
-            "name": "name",
-            "phrase": "phrase",
-            "style": "style_phrase",
-            "visual": "visual",
-            "kind": "group",
-            "subkind": "subgroup",
-            "tone": "tone_name",
-        },
-        filters={"split": (split,)},
-        # The skin tones of one thing in one style count together as one picture.
-        balance=("style", "base_hexcode"),
-    )
-
-
-def tokenizer_pictures(data: Path) -> tuple[WeightedSource, ...]:
-    """Return the emoji of the train split and some photographs: 85 and 15 of 100 pictures."""
-    return (
-        WeightedSource(source=emoji_pictures(data, "train"), weight=0.85),
-        *(
-            WeightedSource(source=_photos(data, name), weight=0.15 / len(_PHOTOS))
-            for name in _PHOTOS
-        ),
-    )
-
-
-def _photos(data: Path, name: str) -> ParquetConfig:
-    return ParquetConfig(
-        path=data / "photos" / f"photos-{name}.parquet",
-        picture_column="webp",
-        caption_columns=("caption",),
-        attributes={"name": "label", "kind": "coarse_label"},
-        constants={"style": "photo"},
-        filters={"split": ("train",)},
-    )
-
-
-def _stories(data: Path) -> TextConfig:
-    return TextConfig(
-        path=data / "stories" / "stories.parquet",
-        filters={"split": ("train",)},
-        remove=r"<\|image:[^|]*\|>",
-    )
+    layouts = (Ordered(_LENGTH),)
+    return vocabulary.extend("holistic", codebook_sizes=(_NUM_CODES,), layouts=layouts).size
 
 
 def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[PrepareJob, ...]:
     described = PrepareConfig(
-        num_draw=0, num_describe=1, context_length=_ROW_LENGTH, augmentation=_AUGMENTATION
+        num_draw=0,
+        num_describe=1,
+        context_length=_ROW_LENGTH,
+        augmentation=_AUGMENTATION,
+        limit=1500,
     )
     return (
         PrepareJob(
@@ -260,7 +218,7 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
             source=emoji,
             settings=PrepareConfig(
                 num_draw=0,
-                num_describe=5,
+                num_describe=4,
                 context_length=_ROW_LENGTH,
                 augmentation=_AUGMENTATION,
             ),
@@ -276,8 +234,8 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
             settings=PrepareConfig(context_length=_ROW_LENGTH, limit=300),
         ),
         *(
-            PrepareJob(name=f"photos-{name}", source=_photos(data, name), settings=described)
-            for name in _PHOTOS
+            PrepareJob(name=f"photos-{name}", source=photo_pictures(data, name), settings=described)
+            for name in PHOTOS
         ),
     )
 
@@ -290,7 +248,7 @@ def _mixture(
         ShardSource(path=shards / "emoji-describe", weight=describe),
         ShardSource(path=shards / "stories", weight=stories),
         *(
-            ShardSource(path=shards / f"photos-{name}", weight=photos / len(_PHOTOS))
-            for name in _PHOTOS
+            ShardSource(path=shards / f"photos-{name}", weight=photos / len(PHOTOS))
+            for name in PHOTOS
         ),
     )

@@ -9,7 +9,7 @@ from mmgen.train.contrastive_config import ContrastiveTrainConfig
 from mmgen.train.sources import WeightedSource
 from mmgen.train.stage import Pipeline
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from recipes.mini import emoji_pictures
+from recipes.packs import emoji_pictures
 from recipes.tokenizers import tokenizer_run
 
 __all__ = ["Semantic", "semantic"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgen.train.tokenizer_config import TokenizerTrainConfig
-from recipes.mini import tokenizer_pictures
+from recipes.packs import tokenizer_pictures
 
 __all__ = [
     "bsq",

@@ -107,13 +107,13 @@ def test_the_server_and_the_embedded_model_draw_the_same(address: str) -> None:
     for one, other in zip(far.pictures, near.pictures, strict=True):
         assert one.drawing is not None and other.drawing is not None
         assert (one.drawing.seed, one.drawing.guidance_scale) == (other.drawing.seed, 3.0)
-        assert one.drawing.num_codes == other.drawing.num_codes == 64
+        assert one.drawing.num_codes == other.drawing.num_codes == 20
         assert one.drawing.is_complete and one.size == (64, 64)
         assert one.png is not None and other.png is not None
         assert rgb(one.png) == rgb(other.png)
-    assert far.usage is not None and far.usage.image_ids == 128
+    assert far.usage is not None and far.usage.image_ids == 40
     previews = [event for event in events if isinstance(event, ImageProgress)]
-    assert all(event.preview is not None and event.num_codes == 64 for event in previews)
+    assert all(event.preview is not None and event.num_codes == 20 for event in previews)
 
 
 def rgb(png: bytes) -> bytes:
@@ -145,7 +145,7 @@ def test_a_dialogue_with_pictures(address: str) -> None:
     assert picture.drawing is not None and picture.drawing.seed is not None
     assert picture.drawing.prompt == "draw a red apple"
     assert talked.state == "complete" and talked.text
-    assert talked.usage is not None and (talked.usage.prompt_ids or 0) > 64
+    assert talked.usage is not None and (talked.usage.prompt_ids or 0) > 20
     assert seen.text and any(isinstance(event, TextDelta) for event in events)
 
 

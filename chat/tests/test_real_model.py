@@ -35,9 +35,9 @@ def test_the_first_suggestion_draws_a_picture_with_the_shipped_model() -> None:
             assert app.info is not None and app.info.model == "mini"
             assert f"context {answer.usage.context_ids}/256" in stage.text()  # type: ignore[union-attr]
             (picture,) = answer.pictures
-            assert picture.codes is not None and len(picture.codes.array) == 64
+            assert picture.codes is not None and len(picture.codes.array) == 20
             assert picture.alt and "shows:" in stage.text()
-            assert "64 tokens" in stage.text()
+            assert "20 tokens" in stage.text()
 
     run_async(test)
 

@@ -19,12 +19,15 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractLearnedTokenizer,
     equal_batches,
 )
+from mmgen.autoencoding.meaning import MeaningCoder, MeaningNetwork, MeaningSettings
+from mmgen.autoencoding.naming import MeaningTower, NamingNetwork, NamingSettings
 from mmgen.autoencoding.principal import Expectation, PrincipalComponents
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
 from mmgen.autoencoding.search import best_codes, closest_codes
 from mmgen.autoencoding.sequence_network import (
     AbstractSequenceNetwork,
     Beside,
+    SequenceEncoder,
     SequenceSettings,
 )
 from mmgen.autoencoding.sequence_tokenizer import AbstractSequenceTokenizer
@@ -49,9 +52,16 @@ __all__ = [
     "FiniteScalarQuantizer",
     "GridNetwork",
     "LearnedSettings",
+    "MeaningCoder",
+    "MeaningNetwork",
+    "MeaningSettings",
+    "MeaningTower",
+    "NamingNetwork",
+    "NamingSettings",
     "PrincipalComponents",
     "Quantized",
     "ResidualBlock",
+    "SequenceEncoder",
     "SequenceSettings",
     "TrainedCodebook",
     "Transformer",

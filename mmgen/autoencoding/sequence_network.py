@@ -198,7 +198,6 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
     A final class says in `forward` what both halves look at besides.
     """
 
-    encoder: SequenceEncoder | None
     decoder: SequenceDecoder | None
 
     def __init__(self, settings: SequenceSettings) -> None:
@@ -208,7 +207,7 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
         self.principal = PrincipalComponents(
             side=settings.side, num_positions=settings.max_length, dim=dim
         )
-        self.encoder = SequenceEncoder(settings, dim)
+        self.encoder: nn.Module | None = SequenceEncoder(settings, dim)
         self.decoder = SequenceDecoder(settings, dim)
         self._structure_weight = settings.structure_weight
 
@@ -231,6 +230,18 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
         images: Tensor = self.decoder(vectors, base, beside.features)
         return images
 
+    def cut(self, place: float, longest: int) -> int:
+        """Return how much of a sequence training keeps; short ones come more often than long ones.
+
+        Now and then it is nothing.
+
+        Args:
+            place: 0..1, where between the shortest and the longest sequence it is to lie.
+            longest: positions of the whole sequence.
+        """
+        is_nothing = place < 1 / (16 * NUM_CUTS)
+        return 0 if is_nothing else max(1, round(longest * place**2))
+
     def reconstructed(self, images: Tensor, beside: Beside) -> TrainingOutput:
         """Reconstruct from whole sequences, or, in training, from a cut of each part of the batch.
 
@@ -244,7 +255,10 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
         parts = torch.arange(len(images)).tensor_split(NUM_CUTS if self.training else 1)
         painted, foreseen = [], []
         for number, part in enumerate(parts):
-            length = _cut(number, longest) if self.training else longest
+            # Each part has its own range: every batch has short, middling and long sequences.
+            length = longest
+            if self.training:
+                length = self.cut((number + torch.rand(()).item()) / NUM_CUTS, longest)
             if len(part):
                 painted.append(self.painted(quantized.vectors[part, :length], beside.of(part)))
                 # No code at all is worth painting, but no length that anybody asks for.
@@ -257,17 +271,6 @@ class AbstractSequenceNetwork(AbstractAutoencoder):
             error = torch.cat(foreseen) - similarity.detach().clamp(0, 1)
             losses["foresight"] = FORESIGHT_WEIGHT * error.abs().mean()
         return TrainingOutput(reconstruction=reconstruction, codes=quantized.codes, losses=losses)
-
-
-def _cut(number: int, longest: int) -> int:
-    """Return a random length for one part of the batch, short ones more often than long ones.
-
-    Each part has its own range, so that every batch has short, middling and long sequences. Now
-    and then the first one is cut to nothing.
-    """
-    share = (number + torch.rand(()).item()) / NUM_CUTS
-    is_nothing = share < 1 / (16 * NUM_CUTS)
-    return 0 if is_nothing else max(1, round(longest * share**2))
 
 
 def _start_small(layer: nn.Linear | nn.Conv2d) -> None:

@@ -92,6 +92,8 @@ def _subject(
         phrase = f"{phrase}, mostly {colours[0]}"
     forms = [(phrase, 5), (name, 2)]
     if style:
+        # A style that is not named can only be guessed, so that most learn with one.
+        forms = [(phrase, 2), (name, 1)]
         forms += [
             (f"{phrase}, {style} style", 8),
             (f"{phrase} in {style} style", 6),

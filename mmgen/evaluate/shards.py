@@ -11,6 +11,7 @@ from mmgen.data.loader import pass_once
 from mmgen.evaluate.progress import Progress
 from mmgen.model import Decoder
 from mmgen.text_tokenizer import TextTokenizer
+from mmgen.train.alternatives import Alternatives
 from mmgen.train.loss import decoder_loss
 from mmgen.train.measure import Tally, text_id_bytes
 from mmgen.vocabulary import Vocabulary
@@ -41,6 +42,7 @@ def shard_losses(
         DataError: the shards are of another vocabulary or longer than the decoder's context.
     """
     id_bytes, tally = text_id_bytes(text_tokenizer), Tally.empty()
+    alternatives = Alternatives.of(vocabulary)
     batches = pass_once(
         path,
         vocabulary=vocabulary,
@@ -54,6 +56,7 @@ def shard_losses(
             decoder.head.weight,
             batch.targets,
             batch.modality,
+            alternatives=alternatives,
             num_text_ids=vocabulary.num_text_ids,
             normaliser=1.0,
         )

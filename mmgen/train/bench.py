@@ -107,7 +107,7 @@ def bench_training(config: TrainBenchConfig) -> TrainBenchResult:
                 step_flops(
                     trainer.config.decoder,
                     num_ids=tally.num_ids,
-                    num_targets=int(tally.counts.sum()),
+                    num_logits=tally.num_logits,
                     context_length=config.context_length,
                 )
                 / ours[-1]

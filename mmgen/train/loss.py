@@ -1,5 +1,7 @@
 """Cross-entropy of the decoder, computed only where a target counts, and split by what it is.
 
+A target competes with the ids that may stand in its place, not with all (see `alternatives`).
+
 Logits are the largest tensor of a step, so they exist a few hundred positions at a time: each
 piece yields its loss and its gradients at once and is then forgotten.
 """
@@ -11,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmgen.train.alternatives import Alternatives
 
 __all__ = ["IGNORE_INDEX", "IMAGE", "MARK", "TEXT", "LossSums", "decoder_loss"]
 
@@ -32,6 +36,8 @@ class LossSums:
     """`[3]`, by kind, unweighted."""
     counts: Tensor
     """`[3]`, targets of each kind."""
+    num_logits: int = 0
+    """Logits that were looked at: the targets, each times the size of its group."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -86,6 +92,7 @@ def decoder_loss(
     targets: Tensor,
     modality: Tensor,
     *,
+    alternatives: Alternatives,
     num_text_ids: int,
     normaliser: float,
     image_weight: float = 1.0,
@@ -98,6 +105,7 @@ def decoder_loss(
         weight: the output table, `[vocab_size, hidden_size]`.
         targets: `[batch, length]`, `IGNORE_INDEX` where nothing counts.
         modality: `[batch, length]`, 1 where the target belongs to a picture.
+        alternatives: which ids each target competes with.
         num_text_ids: ids below it are words.
         normaliser: what the weighted sum is divided by: the total weight of the step's targets.
         image_weight: weight of a picture's targets.
@@ -105,13 +113,37 @@ def decoder_loss(
     """
     flat = targets.flatten()
     index = (flat != IGNORE_INDEX).nonzero().squeeze(1)
+    groups = alternatives.group_of[flat[index]]
+    # Stable, so that targets of one group stay in order and sums come out the same every time.
+    order = groups.argsort(stable=True)
+    index = index[order]
     chosen = flat[index]
     kinds = target_kinds(chosen, modality.flatten()[index], num_text_ids)
     scales = torch.where(kinds == IMAGE, image_weight, 1.0) / normaliser
     picked = hidden.flatten(0, 1).index_select(0, index)
-    loss, nats = _LinearCrossEntropy.apply(picked, weight, chosen, scales, z_loss)  # type: ignore[no-untyped-call]
-    sums = torch.zeros(3, device=nats.device).index_add_(0, kinds, nats.detach())
-    return loss, LossSums(nats=sums, counts=kinds.bincount(minlength=3))
+    places = alternatives.place_of[chosen]
+    counts = groups.bincount(minlength=len(alternatives.groups)).tolist()
+    terms, nats, start = [], [], 0
+    for ids, count in zip(alternatives.groups, counts, strict=True):
+        part = slice(start, start + count)
+        start += count
+        if not count:
+            continue
+        table = weight[ids] if isinstance(ids, slice) else weight.index_select(0, ids)
+        term, part_nats = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            picked[part], table, places[part], scales[part], z_loss
+        )
+        terms.append(term)
+        nats.append(part_nats)
+    sums = torch.zeros(3, device=weight.device)
+    if nats:
+        sums.index_add_(0, kinds, torch.cat(nats).detach())
+    else:
+        # Zero, but a function of both, so that a batch without targets has gradients as well.
+        terms.append((picked.sum() + weight[:0].sum()).float())
+    loss = torch.stack(terms).sum()
+    num_logits = sum(a * b for a, b in zip(counts, alternatives.sizes, strict=True))
+    return loss, LossSums(sums, kinds.bincount(minlength=3), num_logits)
 
 
 def target_kinds(targets: Tensor, modality: Tensor, num_text_ids: int) -> Tensor:

@@ -42,6 +42,8 @@ class Tally:
     """Whole pictures among the targets."""
     num_ids: int = 0
     """Ids that went through the network, padding included."""
+    num_logits: int = 0
+    """Logits that the losses looked at."""
 
     @classmethod
     def empty(cls) -> Tally:
@@ -62,13 +64,14 @@ class Tally:
         self.num_bytes += int(id_bytes[words].sum())
         self.num_images += int((targets == end_image_id).sum())
         self.num_ids += targets.numel()
+        self.num_logits += sums.num_logits
 
     def add_up(self, processes: Processes) -> None:
         """Replace every number by its sum over all processes."""
-        sizes = torch.tensor([self.num_bytes, self.num_images, self.num_ids])
+        sizes = torch.tensor([self.num_bytes, self.num_images, self.num_ids, self.num_logits])
         processes.add_up([self.nats])
         processes.add_up([self.counts, sizes])
-        self.num_bytes, self.num_images, self.num_ids = sizes.tolist()
+        self.num_bytes, self.num_images, self.num_ids, self.num_logits = sizes.tolist()
 
     def report(self) -> dict[str, float]:
         """Return the numbers to log; those of which there was nothing are left out."""

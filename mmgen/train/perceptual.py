@@ -3,7 +3,7 @@
 Two pictures that look alike may differ in every pixel. The distance is that of LPIPS (Zhang et al.,
 "The Unreasonable Effectiveness of Deep Features", 2018) without its learned weights: features of
 several depths, of unit length at each place, squared difference. mmgen ships no such network; a
-folder says which: a teacher of `mmgen train`, or a vision model of `transformers`.
+folder says which: a teacher or a namer of `mmgen train`, or a vision model of `transformers`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmgen.autoencoding.contrastive import ContrastiveNetwork, FeatureTower
+from mmgen.autoencoding.naming import NamingNetwork
 from mmgen.errors import MmgenError, SettingsError
 
 __all__ = [
     "AbstractFeatures",
+    "NamerFeatures",
     "TeacherFeatures",
     "TransformersFeatures",
     "load_features",
@@ -56,6 +58,23 @@ class TeacherFeatures(AbstractFeatures):
         middle = tower.middle(tower.down_middle(fine))
         last = rearrange(tower(images), "b h w c -> b (h w) c")
         return [*(rearrange(item, "b c h w -> b (h w) c") for item in (fine, middle)), last]
+
+
+class NamerFeatures(AbstractFeatures):
+    """The tower of a network that names pictures: what it sees at each halving.
+
+    It looks with the fewer pixels of the two sizes that it learned at, which is several times
+    faster.
+    """
+
+    def __init__(self, namer: NamingNetwork) -> None:
+        super().__init__()
+        self.tower = namer.tower.eval().requires_grad_(False)
+        self._side = min(namer.settings.side, namer.settings.first_side)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        planes = self.tower.planes(images, self._side)
+        return [rearrange(item, "b c h w -> b (h w) c") for item in planes]
 
 
 class TransformersFeatures(AbstractFeatures):
@@ -107,12 +126,14 @@ def load_features(folder: Path) -> AbstractFeatures:
     """
     if (folder / "teacher_config.json").is_file():
         return TeacherFeatures(ContrastiveNetwork.load(folder).image)
+    if (folder / "namer_config.json").is_file():
+        return NamerFeatures(NamingNetwork.load(folder))
     if (folder / "config.json").is_file():
         return _of_transformers(folder)
     raise SettingsError(
         f"{folder} holds no network to compare pictures with; expected a teacher "
-        "(teacher_config.json) or a vision model of transformers (config.json); without either, "
-        "leave `perceptual` out"
+        "(teacher_config.json), a namer (namer_config.json) or a vision model of transformers "
+        "(config.json); without any, leave `perceptual` out"
     )
 
 

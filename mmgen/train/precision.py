@@ -89,15 +89,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def step_flops(
-    config: DecoderConfig, *, num_ids: int, num_targets: int, context_length: int
+    config: DecoderConfig, *, num_ids: int, num_logits: int, context_length: int
 ) -> float:
     """Return the operations of matrix products in one step: forward once, backward twice.
 
-    Attention is counted as causal over the whole row, and the output table only where a target
-    counts.
+    Attention is counted as causal over the whole row, and the output table only for the logits
+    that were looked at.
     """
     width = config.num_heads * config.head_dim
     blocks = config.num_layers * config.num_layer_parameters * num_ids
     scores = config.num_layers * width * context_length * num_ids
-    head = config.vocab_size * config.hidden_size * num_targets
+    head = config.hidden_size * num_logits
     return 6.0 * (blocks + head) + 6.0 * scores

@@ -88,7 +88,7 @@ def save_state(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _save_tensors(dict(network.named_parameters()), temporary / "weights.safetensors")
+        _save_tensors(_learned(network), temporary / "weights.safetensors")
         _save_tensors(averaged, temporary / "averaged.safetensors")
         _save_tensors(_moments(network, optimizers), temporary / "optimizer.safetensors")
         state = {
@@ -136,8 +136,7 @@ def restore_state(
     """Load a state into the network, its average and the optimizers."""
     state = read_state(path)
     check_same_config(state["config"], config, path)
-    parameters = dict(network.named_parameters())
-    _copy(_load_tensors(path / "weights.safetensors"), parameters, path)
+    _copy(_load_tensors(path / "weights.safetensors"), _learned(network), path)
     _copy(_load_tensors(path / "averaged.safetensors"), averaged, path)
     moments = _load_tensors(path / "optimizer.safetensors")
     for optimizer in optimizers:
@@ -159,6 +158,13 @@ def restore_state(
 
 def _placed_like(value: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+def _learned(network: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and what layers keep of what they saw, each once, to be read or written."""
+    kept = network.state_dict(keep_vars=True).keys()
+    buffers = {name: value for name, value in network.named_buffers() if name in kept}
+    return {**dict(network.named_parameters()), **buffers}
 
 
 def load_decoder(path: Path, network: nn.Module) -> int:

@@ -6,6 +6,7 @@ of reconstruction, and starting from the weights of another tokenizer.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,8 @@ from mmgen.train.training_pictures import Batch, TrainingPictures
 from mmgen.visual_tokenizer import AbstractVisualTokenizer, TrainingOutput
 
 __all__ = ["TokenizerTask", "pyramid_loss", "start_from", "train_tokenizer"]
+
+_INNER = re.compile(r"\.(convolutions|details)\.")
 
 NUM_BEGINNING = 4096
 """Pictures that a tokenizer may look at before its training begins."""
@@ -77,8 +80,8 @@ def train_tokenizer(
 def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, int]:
     """Copy into a tokenizer every weight of another that has the same name and shape.
 
-    A half that is convolutions and something more holds them as `convolutions`, a word that is left
-    out of the comparison.
+    A half that is another tokenizer's and something more holds that as `convolutions` or as
+    `details`, words that are left out of the comparison.
 
     Args:
         tokenizer: the one to train.
@@ -99,12 +102,11 @@ def start_from(tokenizer: AbstractVisualTokenizer, origin: str) -> tuple[int, in
     else:
         theirs = dict(load_visual_tokenizer(origin).network().state_dict())
     ours = tokenizer.network().state_dict()
-    names = {name.replace(".convolutions.", "."): name for name in ours}
+    names = {_INNER.sub(".", name): name for name in ours}
     shared = {
         names[short]: tensor
         for name, tensor in theirs.items()
-        if (short := name.replace(".convolutions.", ".")) in names
-        and ours[names[short]].shape == tensor.shape
+        if (short := _INNER.sub(".", name)) in names and ours[names[short]].shape == tensor.shape
     }
     if not shared:
         raise PluginError(f"{origin} shares no weight with the tokenizer to train; start fresh")

@@ -23,6 +23,7 @@ from mmgen.errors import OutputError, SettingsError
 from mmgen.model import Decoder
 from mmgen.stopping import stop_signals
 from mmgen.text_tokenizer import load_text_tokenizer
+from mmgen.train.alternatives import Alternatives
 from mmgen.train.config import TrainConfig
 from mmgen.train.export import export_decoder, load_vocabulary
 from mmgen.train.loss import decoder_loss
@@ -123,6 +124,7 @@ class Trainer:
         self.id_bytes = text_id_bytes(load_text_tokenizer(config.export.text_tokenizer))
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
+        self.alternatives = Alternatives.of(self.vocabulary, self.device)
         self.decoder = Decoder(config.decoder)
         start_weights(self.decoder, config, self.vocabulary)
         self.decoder.to(self.device)
@@ -318,6 +320,7 @@ class Trainer:
             self.decoder.head.weight,
             moved.targets,
             moved.modality,
+            alternatives=self.alternatives,
             num_text_ids=self.vocabulary.num_text_ids,
             normaliser=normaliser,
             image_weight=self.config.image_loss_weight,
@@ -344,7 +347,7 @@ class Trainer:
         flops = step_flops(
             self.config.decoder,
             num_ids=tally.num_ids,
-            num_targets=int(tally.counts.sum()),
+            num_logits=tally.num_logits,
             context_length=self.config.data.row_length or self.config.decoder.context_length,
         )
         return {

@@ -60,9 +60,9 @@ def test_operations_are_six_per_weight_and_id_plus_attention() -> None:
     )
     decoder = Decoder(config)
     matrices = sum(value.numel() for value in decoder.blocks.parameters())
-    flops = step_flops(config, num_ids=100, num_targets=10, context_length=16)
+    flops = step_flops(config, num_ids=100, num_logits=10 * 48, context_length=16)
     attention = 6 * 2 * 128 * 16 * 100
-    assert flops == 6 * matrices * 100 + 6 * 64 * 32 * 10 + attention
+    assert flops == 6 * matrices * 100 + 6 * 32 * 10 * 48 + attention
 
 
 def test_the_rate_of_products_is_measured() -> None:

@@ -38,9 +38,9 @@ def test_the_model_draws_and_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_tokenizer_is_the_one_that_fsq_ships() -> None:
+def test_the_tokenizer_is_the_one_that_holistic_ships() -> None:
     from mmgen.checkpoint import open_checkpoint
     from mmgen.plugins import load_visual_tokenizer_class
 
-    stored = open_checkpoint("mini").load_visual_tokenizer("fsq").fingerprint
-    assert stored == load_visual_tokenizer_class("fsq").load().fingerprint
+    stored = open_checkpoint("mini").load_visual_tokenizer("holistic").fingerprint
+    assert stored == load_visual_tokenizer_class("holistic").load().fingerprint
