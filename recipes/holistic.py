@@ -1,11 +1,10 @@
-"""The tokenizer `holistic`: what names pictures, codes of that, and a decoder for all codes."""
+"""The tokenizer `holistic`: a network that names pictures, and a decoder for all codes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmgen.train.meaning_config import MeaningTrainConfig
 from mmgen.train.naming_config import NamingTrainConfig
 from mmgen.train.sources import WeightedSource
 from mmgen.train.stage import Pipeline
@@ -22,8 +21,6 @@ class Holistic(Pipeline):
 
     namer: NamingTrainConfig
     """What a picture shows, as one of the concepts of emoji or the labels of photographs."""
-    meaning: MeaningTrainConfig
-    """Four codes of that."""
     visual_tokenizer: TokenizerTrainConfig
     """The decoder of codes of meaning and of the codes of `ordered`."""
 
@@ -49,13 +46,13 @@ def holistic(
         WeightedSource(source=emoji, weight=0.9),
         *(WeightedSource(source=item, weight=0.1 / len(photos)) for item in photos),
     )
-    namer, meaning = output / "namer_run" / "namer", output / "meaning_run" / "meaning"
+    namer = output / "namer_run" / "namer"
     run = tokenizer_run(
         "holistic",
         data=data,
         output=output / "tokenizer_run",
         minutes=minutes,
-        settings={"min_psnr": 15.0, "meaning": str(meaning)},
+        settings={"min_psnr": 15.0, "namer": str(namer)},
         start_from="ordered",
     )
     return Holistic(
@@ -72,6 +69,5 @@ def holistic(
             weight_decay=0.05,
             ema_decay=0.99,
         ),
-        meaning=MeaningTrainConfig(namer=namer, sources=named, output=output / "meaning_run"),
         visual_tokenizer=replace(run, ema_decay=0.99, perceptual=namer, perceptual_weight=1.0),
     )

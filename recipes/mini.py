@@ -33,7 +33,7 @@ from recipes.packs import PHOTOS, emoji_pictures, photo_pictures, story_texts
 __all__ = ["Mini", "MiniMore", "mini", "mini_more"]
 
 _NUM_TEXT_IDS = 4096
-_NUM_CODES = 4375
+_NUM_CODES = 6017
 _LENGTH = 20
 _ROW_LENGTH = 256
 _AUGMENTATION = Augmentation(
@@ -46,7 +46,7 @@ class Mini(Pipeline):
     """The stages of the shipped model."""
 
     visual_tokenizer: Holistic
-    """Pictures to 20 codes of 4,375, the first ones for what is shown."""
+    """Pictures to 20 codes of 6,017, the first ones for what is shown."""
     text_tokenizer: TextTokenizerStage
     """Words of captions, questions and stories."""
     prepare: PrepareStage
@@ -106,7 +106,9 @@ def mini(
                 tie_word_embeddings=False,
             ),
             data=DataConfig(
-                shards=_mixture(shards, draw=0.56, describe=0.36, stories=0.04, photos=0.04),
+                shards=_mixture(
+                    shards, draw=0.5, describe=0.24, name=0.18, stories=0.04, photos=0.04
+                ),
                 eval_shards=(shards / "emoji-val-style",),
                 eval_batches=12,
                 row_length=_ROW_LENGTH,
@@ -121,8 +123,8 @@ def mini(
                 generation=GenerationDefaults(
                     tokenizer="holistic",
                     text=SamplingDefaults(temperature=0.0),
-                    image=SamplingDefaults(temperature=0.8),
-                    guidance_scale=3.0,
+                    image=SamplingDefaults(temperature=0.3),
+                    guidance_scale=1.5,
                     trained_length=_ROW_LENGTH,
                 ),
             ),
@@ -181,7 +183,12 @@ def mini_more(
             data=replace(
                 run.decoder.data,
                 shards=_mixture(
-                    output / "shards", draw=0.52, describe=0.42, stories=0.03, photos=0.03
+                    output / "shards",
+                    draw=0.4,
+                    describe=0.2,
+                    name=0.35,
+                    stories=0.02,
+                    photos=0.03,
                 ),
             ),
             optim=replace(run.decoder.optim, lr=2e-3, decay_share=1.0),
@@ -224,6 +231,18 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
             ),
         ),
         PrepareJob(
+            name="emoji-name",
+            source=emoji,
+            settings=PrepareConfig(
+                num_draw=0,
+                num_describe=0,
+                num_name=2,
+                context_length=_ROW_LENGTH,
+                augmentation=_AUGMENTATION,
+                seed=1,
+            ),
+        ),
+        PrepareJob(
             name="emoji-val-style",
             source=emoji_pictures(data, "val_style"),
             settings=PrepareConfig(num_draw=1, num_describe=1, context_length=_ROW_LENGTH),
@@ -241,11 +260,12 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
 
 
 def _mixture(
-    shards: Path, *, draw: float, describe: float, stories: float, photos: float
+    shards: Path, *, draw: float, describe: float, name: float, stories: float, photos: float
 ) -> tuple[ShardSource, ...]:
     return (
         ShardSource(path=shards / "emoji-draw", weight=draw),
         ShardSource(path=shards / "emoji-describe", weight=describe),
+        ShardSource(path=shards / "emoji-name", weight=name),
         ShardSource(path=shards / "stories", weight=stories),
         *(
             ShardSource(path=shards / f"photos-{name}", weight=photos / len(PHOTOS))

@@ -1,7 +1,7 @@
 """A network that names what pictures show, choosing among the names it was taught.
 
 It is small and convolutional, so that some thousand pictures teach it what many more would have to
-teach a decoder of codes. Tokenizers whose codes say what is shown take its tower (see `meaning`).
+teach a decoder of codes. Tokenizers whose codes say what is shown take it.
 """
 
 from __future__ import annotations

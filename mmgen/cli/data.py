@@ -93,6 +93,7 @@ def data() -> None:
 @click.option("--remove", help="Regular expression of what to leave out of texts.")
 @click.option("--variants", default=2, show_default=True, help="Documents each way per picture.")
 @click.option("--mixed", default=0, show_default=True, help="Documents that draw and then ask.")
+@click.option("--name", "named", default=0, show_default=True, help="Documents that only name.")
 @click.option("--context-length", default=1024, show_default=True, help="Ids a document may have.")
 @click.option("--tokenizer", help="Visual tokenizer, if the model has several.")
 @click.option("--shift", default=0.0, help="Largest shift of described pictures (share of a side).")
@@ -117,6 +118,7 @@ def prepare(
     remove: str | None,
     variants: int,
     mixed: int,
+    named: int,
     context_length: int,
     tokenizer: str | None,
     shift: float,
@@ -158,6 +160,7 @@ def prepare(
         num_draw=variants,
         num_describe=variants,
         num_mixed=mixed,
+        num_name=named,
         context_length=context_length,
         tokenizer=tokenizer,
         augmentation=Augmentation(

@@ -49,6 +49,8 @@ class PrepareConfig:
     """Documents of each picture in which it is talked about."""
     num_mixed: int = 0
     """Documents of each picture in which it is drawn and then talked about."""
+    num_name: int = 0
+    """Documents of each picture in which it is only named: the shortest way to learn that."""
     context_length: int = 1024
     """Ids that a document may have; longer plain text is cut, other documents are refused."""
     tokenizer: str | None = None
@@ -65,11 +67,11 @@ class PrepareConfig:
     """Of every choice of words and every change of a picture."""
 
     def __post_init__(self) -> None:
-        counts = (self.num_draw, self.num_describe, self.num_mixed)
+        counts = (self.num_draw, self.num_describe, self.num_mixed, self.num_name)
         if min(counts) < 0 or sum(counts) < 1:
             raise SettingsError(
-                "num_draw, num_describe and num_mixed must be zero or more, and one of them more, "
-                f"got {', '.join(map(str, counts))}"
+                "num_draw, num_describe, num_mixed and num_name must be zero or more, and one of "
+                f"them more, got {', '.join(map(str, counts))}"
             )
         sizes = (self.rows_per_shard, self.batch_size)
         if min(sizes) < 1 or self.context_length < 4 or (self.limit is not None and self.limit < 1):
@@ -187,6 +189,7 @@ class _Maker:
             *("draw",) * config.num_draw,
             *("describe",) * config.num_describe,
             *("mixed",) * config.num_mixed,
+            *("name",) * config.num_name,
         )
 
     def batches(
@@ -227,7 +230,7 @@ class _Maker:
             rng = Random(f"{self._config.seed}/{index}/{variant}")
             direction = self._directions[variant]
             shown = picture
-            if direction == "describe":
+            if direction in ("describe", "name"):
                 shown = augmented(picture, self._config.augmentation, rng)
             scene = Scene(
                 attributes=row.attributes,
@@ -322,6 +325,9 @@ def _identity(
     """Return what decides the contents of the shards."""
     settings = asdict(replace(config, tokenizer=tokenizer))
     del settings["batch_size"]
+    if not config.num_name:
+        # Shards without such documents are what they were before there was a choice.
+        del settings["num_name"]
     fingerprint = codec.visual_tokenizers[tokenizer].fingerprint if tokenizer else None
     return {
         "settings": settings,

@@ -15,7 +15,7 @@ from mmgen.data.colours import COLOUR_NAMES
 from mmgen.data.kinds import CLASSES, group_form, sort_of
 from mmgen.data.phrases import capitalised, joined, name_of, phrase_of, sentence
 
-__all__ = ["QUESTIONS", "Question", "QuestionMaker", "Subject"]
+__all__ = ["QUESTIONS", "Question", "QuestionMaker", "Subject", "name_question"]
 
 Question: TypeAlias = tuple[str, str]
 """A question and its answer."""
@@ -50,7 +50,8 @@ def _asked(rng: Random, usual: str, *others: str, usual_share: float = 0.5) -> s
     return text.removesuffix("?") if form > 0.9 else text
 
 
-def _name(subject: Subject, rng: Random) -> Question:
+def name_question(subject: Subject, rng: Random) -> Question:
+    """Return the question what a picture shows, in one of its wordings, and the answer."""
     phrase = phrase_of(subject.attributes, subject.captions)
     question = _asked(
         rng, "what is this?", "what is it?", "what do you see?", "what is in the picture?",
@@ -266,7 +267,7 @@ def _background(subject: Subject, rng: Random) -> Question | None:
 
 
 QUESTIONS: Mapping[str, tuple[QuestionMaker, float]] = {
-    "name": (_name, 16),
+    "name": (name_question, 16),
     "group": (_group, 4),
     "sort": (_sort, 2),
     "describe": (_describe, 3),

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from PIL import Image as PilImage
 
 from mmgen.data.phrases import prompt
-from mmgen.data.questions import QUESTIONS, Question, Subject
+from mmgen.data.questions import QUESTIONS, Question, Subject, name_question
 from mmgen.document import Document, Image, Text, Turn
 
 __all__ = ["TEMPLATES", "Scene", "Template"]
@@ -84,9 +84,9 @@ def describe(scene: Scene, rng: Random) -> Document:
     questions = _questions(scene, rng, rng.randint(1, 4), _NOT_FIRST, frozenset())
     if not questions:
         return Document(turns=(Turn("user", (image,)), Turn("assistant", (Text("A picture."),))))
-    (question, answer), *rest = questions
-    first = (image, Text(question)) if rng.random() < 0.9 else (Text(question), image)
-    turns = [*_greeting(rng, 0.01), Turn("user", first), Turn("assistant", (Text(answer),))]
+    asked, *rest = questions
+    first = _first_exchange(image, asked, rng)
+    turns = [*_greeting(rng, 0.01), *first]
     for item in rest:
         turns += _exchange(item)
     return Document(turns=tuple(turns))
@@ -102,7 +102,18 @@ def mixed(scene: Scene, rng: Random) -> Document:
     return Document(turns=tuple(turns))
 
 
-TEMPLATES: Mapping[str, Template] = {"draw": draw, "describe": describe, "mixed": mixed}
+def name(scene: Scene, rng: Random) -> Document:
+    """Return a dialogue in which the user shows a picture and is told what it is."""
+    image = Image(picture=scene.shown, tokenizer=scene.tokenizer)
+    return Document(turns=_first_exchange(image, name_question(scene.subject, rng), rng))
+
+
+TEMPLATES: Mapping[str, Template] = {
+    "draw": draw,
+    "describe": describe,
+    "mixed": mixed,
+    "name": name,
+}
 """Every template by the name of its direction."""
 
 
@@ -110,6 +121,13 @@ def _drawing(scene: Scene, rng: Random) -> tuple[Turn, Turn]:
     text = prompt(scene.attributes, scene.captions, list(scene.colours), rng)
     image = Image(picture=scene.picture, tokenizer=scene.tokenizer)
     return Turn("user", (Text(text),)), Turn("assistant", (image,))
+
+
+def _first_exchange(image: Image, item: Question, rng: Random) -> tuple[Turn, Turn]:
+    """Return a question about a picture that is shown with it, before it as a rule."""
+    question, answer = item
+    first = (image, Text(question)) if rng.random() < 0.9 else (Text(question), image)
+    return Turn("user", first), Turn("assistant", (Text(answer),))
 
 
 def _exchange(item: Question) -> tuple[Turn, Turn]:

@@ -8,6 +8,7 @@ draws either as one larger batch or one after another, and both are told.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ __all__ = [
     "GenerationSpeed",
     "by_engine",
     "by_plain_loop",
+    "cache_argument",
     "guided_request",
     "measure_generation",
     "plain_model",
@@ -191,16 +193,23 @@ def by_engine(decoder: Decoder, requests: Sequence[SpanRequest]) -> int:
     return sum(len(step.ids) for step in engine.generate(requests))
 
 
+def cache_argument(model: Any) -> str:
+    """Return what a model of transformers calls its cache, which changed in the course of 5."""
+    has_new_name = "cache" in inspect.signature(model.forward).parameters
+    return "cache" if has_new_name else "past_key_values"
+
+
 @torch.inference_mode()
 def by_plain_loop(model: Any, request: SpanRequest, count: int) -> torch.Tensor:
     """Draw `count` pictures as one batch of guided and unguided rows; return their ids."""
     assert request.unguided_ids is not None
     ids = torch.tensor([request.prompt_ids] * count + [request.unguided_ids] * count)
     cache = _transformers().DynamicCache(config=model.config)
+    past = {cache_argument(model): cache}
     generator = torch.Generator().manual_seed(request.seed)
     drawn = []
     for step in range(request.max_ids):
-        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        out = model(input_ids=ids, **past, use_cache=True, logits_to_keep=1)
         guided, unguided = out.logits[:, -1].chunk(2)
         logits = unguided + request.guidance_scale * (guided - unguided)
         allowed = torch.full_like(logits, -torch.inf)

@@ -15,7 +15,7 @@ __all__ = ["NamingTrainConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamingTrainConfig(AbstractPictureTrainConfig):
-    """Teach a network the names of pictures, by way of codes; it ends in `output/namer`.
+    """Teach a network the names of pictures; it ends in `output/namer`.
 
     The captions of the sources are the names: each different one is a class of its own.
     """

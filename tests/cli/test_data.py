@@ -98,6 +98,12 @@ def test_prepares_shapes_and_tells_what_there_is(model: Path, tmp_path: Path) ->
     assert "image tokens" in shown
 
 
+def test_prepares_documents_that_only_name(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "shapes"
+    line = output_of(*shapes(output, model, "--variants", 0, "--name", 3))
+    assert line.startswith(f"{output}: 18 documents, ")
+
+
 def test_prepares_a_folder_and_leaves_out_what_is_broken(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -98,8 +98,45 @@ def test_documents_decode_and_show_the_row(codec: DocumentCodec, tmp_path: Path)
         assert palette.decode([expected])
 
 
+def test_documents_that_only_name_come_after_all_others(
+    codec: DocumentCodec, tmp_path: Path
+) -> None:
+    prepare(CONFIG, shapes(), codec, tmp_path / "plain")
+    prepare(replace(CONFIG, num_name=2), shapes(), codec, tmp_path / "named")
+    plain, named = (
+        [folder.sample(index) for index in range(len(folder))]
+        for folder in (ShardFolder(tmp_path / "plain"), ShardFolder(tmp_path / "named"))
+    )
+    assert [item.variant for item in named] == list(range(5)) * 20
+    others = [item for item in named if item.variant < 3]
+    for one, two in zip(plain, others, strict=True):
+        assert (one.row, one.variant) == (two.row, two.variant)
+        assert np.array_equal(one.ids, two.ids) and np.array_equal(one.flags, two.flags)
+    for item in named:
+        if item.variant < 3:
+            continue
+        user, assistant = codec.decode(item.ids.tolist()).turns
+        assert (user.role, assistant.role) == ("user", "assistant")
+        assert sorted(type(part).__name__ for part in user.segments) == ["Image", "Text"]
+        assert [type(part) for part in assistant.segments] == [Text]
+
+
+def test_without_documents_that_only_name_the_settings_are_what_they_were(
+    codec: DocumentCodec, tmp_path: Path
+) -> None:
+    def settings(num_name: int) -> object:
+        config = replace(CONFIG, num_name=num_name)
+        return prepare(config, shapes(), codec, tmp_path / str(num_name)).config["settings"]
+
+    plain, named = settings(0), settings(2)
+    assert isinstance(plain, dict) and "num_name" not in plain
+    assert named == {**plain, "num_name": 2}
+    with pytest.raises(DataError, match=r"settings\.num_name was .* and is now 2"):
+        prepare(replace(CONFIG, num_name=2), shapes(), codec, tmp_path / "0")
+
+
 def test_augmentation_changes_described_pictures_only(codec: DocumentCodec, tmp_path: Path) -> None:
-    plain = replace(CONFIG, num_draw=1, num_describe=1, num_mixed=0)
+    plain = replace(CONFIG, num_draw=1, num_describe=1, num_mixed=0, num_name=1)
     changed = replace(plain, augmentation=Augmentation(max_shift=0.3))
     prepare(plain, shapes(), codec, tmp_path / "plain")
     prepare(changed, shapes(), codec, tmp_path / "changed")
@@ -108,7 +145,7 @@ def test_augmentation_changes_described_pictures_only(codec: DocumentCodec, tmp_
         first, second = one.sample(index), two.sample(index)
         if first.variant == 0:
             assert np.array_equal(first.ids, second.ids)
-    described = [index for index in range(len(one)) if one.sample(index).variant == 1]
+    described = [index for index in range(len(one)) if one.sample(index).variant > 0]
     different = 0
     for index in described:
         images = [
@@ -243,6 +280,7 @@ def test_tokenizer_choice(codec: DocumentCodec, tmp_path: Path) -> None:
     [
         {"num_draw": 0, "num_describe": 0},
         {"num_mixed": -1},
+        {"num_name": -1},
         {"context_length": 3},
         {"limit": 0},
         {"rows_per_shard": 0},

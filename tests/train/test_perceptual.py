@@ -35,7 +35,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def namer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("namer")
     torch.manual_seed(0)
-    settings = NamingSettings(side=16, widths=(8, 12, 16))
+    settings = NamingSettings(side=24, first_side=16, widths=(8, 12, 16))
     network = NamingNetwork(settings, ["disc", "box"])
     # A fresh network takes what it sees to be normalised already; one that has seen some does not.
     network.train()(pictures(3), ["disc", "box"], 1.0)
@@ -89,15 +89,15 @@ def test_gradients_reach_the_picture_and_not_the_network(teacher: Path, namer: P
         assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_a_namer_is_seen_at_each_halving_but_the_last(namer: Path) -> None:
+def test_a_namer_is_seen_at_each_halving(namer: Path) -> None:
     features = load_features(namer)
     assert isinstance(features, NamerFeatures) and not features.tower.training
-    # Pictures of any size are looked at with as many pixels as the namer does.
+    # Pictures of any size are looked at with the fewer pixels that the namer learned at.
     for side in (16, 40):
         found = features(torch.rand(2, 3, side, side))
-        assert [tuple(item.shape) for item in found] == [(2, 64, 8), (2, 16, 12)]
+        assert [tuple(item.shape) for item in found] == [(2, 64, 8), (2, 16, 12), (2, 4, 16)]
     tower = NamingNetwork.load(namer).tower
-    first = tower.planes(pictures(0))[0]
+    first = tower.planes(pictures(0), side=16)[0]
     assert torch.equal(features(pictures(0))[0][:, 9], first[:, :, 1, 1])
 
 

@@ -64,7 +64,7 @@ def test_the_shipped_model_draws_sixteen_pictures_as_torch_does(mini: Session) -
 
 
 def test_a_turn_says_what_was_applied(mini: Session) -> None:
-    request = DrawRequest(prompt=PROMPTS[0] + " beside another" * 9, seed=5)
+    request = DrawRequest(prompt=PROMPTS[0] + " beside another" * 9, seed=5, guidance_scale=3.0)
     for _ in range(2):
         events = list(mini.run([request]))
     image = next(event for event in events if isinstance(event, ImageFinished))

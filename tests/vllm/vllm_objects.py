@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mmgen.checkpoint import Checkpoint
+from mmgen.generate.bench import cache_argument
 from mmgen.generate.engine import AbstractEngine, SpanRequest
 from mmgen.generate.vllm_config import VllmEngineConfig
 
@@ -54,9 +55,10 @@ def plain_ids(checkpoint: Checkpoint, requests: Sequence[SpanRequest]) -> list[l
         prompts = [request.prompt_ids, request.partial_ids, request.unguided_ids]
         rows = torch.tensor([prompt for prompt in prompts if prompt is not None])
         cache = DynamicCache(config=model.config)
+        past = {cache_argument(model): cache}
         for step in range(request.max_ids):
             with torch.inference_mode():
-                found = model(input_ids=rows, past_key_values=cache, use_cache=True).logits[:, -1]
+                found = model(input_ids=rows, **past, use_cache=True).logits[:, -1]
             whole, *parts, blank = found
             scores, led = blank, blank
             for part in parts:

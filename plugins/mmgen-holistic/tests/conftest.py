@@ -1,4 +1,4 @@
-"""Tiny codes of meaning, and the settings of a tokenizer that begins with them."""
+"""A tiny network that names pictures, and the settings of a tokenizer that takes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmgen.autoencoding import MeaningNetwork, MeaningSettings, NamingNetwork, NamingSettings
+from mmgen.autoencoding import NamingNetwork, NamingSettings
 
 SMALL = {
     "levels": [5, 5, 3],
@@ -21,35 +21,31 @@ SMALL = {
     "encoder_layers": 1,
     "decoder_layers": 1,
     "num_meanings": 3,
+    "num_names": 8,
     "tower_side": 16,
     "tower_widths": [8, 12, 16],
-    "coder_width": 12,
-    "reader_width": 24,
-    "reader_summaries": 2,
 }
 
 
 @pytest.fixture(scope="session")
-def meaning(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of codes of meaning of the shape of the tokenizer's own."""
-    folder = tmp_path_factory.mktemp("meaning")
+def namer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a network that names pictures, of the shape of the tokenizer's own."""
+    folder = tmp_path_factory.mktemp("namer")
     torch.manual_seed(3)
-    names = ["disc", "box", "star"]
-    namer = NamingNetwork(NamingSettings(side=16, first_side=8, widths=(8, 12, 16)), names)
-    namer.train()
+    names = ["disc", "box", "star", "ring", "bar", "cross", "arrow", "heart"]
+    network = NamingNetwork(NamingSettings(side=16, first_side=8, widths=(8, 12, 16)), names)
+    network.train()
     # Running means and variances are those of some pictures, as after training.
     for _ in range(8):
-        namer(torch.rand(6, 3, 16, 16), names * 2, 1.0)
-    coding = MeaningSettings(levels=(5, 5, 3), num_codes=3, coder_width=12)
-    network = MeaningNetwork(namer.eval(), coding)
+        network(torch.rand(8, 3, 16, 16), names, 1.0)
     with torch.no_grad():
-        # Fresh latents hardly tell two pictures apart.
-        network.coder.latents.weight.mul_(8)
-    network.save(folder)
+        # A fresh network gives most pictures the same names.
+        network.named.weight.mul_(8)
+    network.eval().save(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def small_settings(meaning: Path) -> dict[str, Any]:
+def small_settings(namer: Path) -> dict[str, Any]:
     """Settings of a tiny tokenizer that is about to learn."""
-    return {**SMALL, "meaning": str(meaning)}
+    return {**SMALL, "namer": str(namer)}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from torch.nn import functional
 
-from mmgen.autoencoding import MeaningNetwork
+from mmgen.autoencoding import NamingNetwork
 from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.testing import draw_picture
 from mmgen.train.sources import ShapesConfig, WeightedSource
@@ -23,9 +24,8 @@ from mmgen_holistic.network import (
     HolisticNetwork,
     HolisticSettings,
     MeaningReader,
+    mistaken,
 )
-
-FORESIGHT = "encoder.details.foresight."
 
 
 def pictures(count: int) -> list[Picture]:
@@ -82,10 +82,7 @@ def test_training_changes_pictures_and_no_codes(begun: HolisticTokenizer) -> Non
     changed = {
         name for name, value in network.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert {name for name in changed if name.startswith("encoder.")} == {
-        name for name in before if name.startswith(FORESIGHT)
-    }
-    assert {name.partition(".")[0] for name in changed} == {"encoder", "decoder", "reader"}
+    assert {name.partition(".")[0] for name in changed} == {"decoder", "reader"}
     assert {name for name in before if name.startswith("reader.")} <= changed
     assert begun.encode(images, length=7) == codes
     assert not np.allclose(begun.decode(codes[:1])[0], drawn, atol=1e-3)
@@ -109,40 +106,72 @@ def test_a_cut_keeps_what_is_shown_as_a_rule(begun: HolisticTokenizer) -> None:
     assert sum(length == 3 for length in lengths) > sum(length == 7 for length in lengths)
 
 
-def test_codes_that_are_missing_are_told_from_all_others() -> None:
+def test_some_details_are_those_of_another_picture() -> None:
     torch.manual_seed(0)
-    reader = MeaningReader(HolisticSettings(num_meanings=3, width=16, num_heads=2), dim=5)
-    vectors = torch.zeros(2, 3, 5)
-    told = [reader(vectors[:, :count]) for count in range(4)]
-    assert all(item.shape == (2, 4, 16) for item in told)
+    details = torch.arange(600.0).repeat_interleave(50).reshape(600, 50, 1)
+    told = mistaken(details)
+    wrong = (told != details).float().mean(dim=(1, 2))
+    assert set(told.unique().tolist()) <= set(details.unique().tolist())
+    assert (wrong == 0).float().mean() == pytest.approx(1 / 3, abs=0.1)
+    assert wrong.max() < 0.95 and wrong.mean() > 0.2
+
+
+def test_names_are_told_apart_and_so_are_their_places() -> None:
+    torch.manual_seed(0)
+    shape = HolisticSettings(num_meanings=3, num_names=4, width=16, num_heads=2)
+    reader = MeaningReader(shape, 2)
+    names = functional.pad(torch.tensor([[4.0, 2, 2], [2, 4, 2]]).unsqueeze(-1), (2, 0))
+    told = reader(names)
+    assert told.shape == (2, 3, 16)
+    assert torch.equal(told[0, 2], told[1, 2])
+    features = told[[0, 0, 0, 1, 1], [0, 1, 2, 0, 1]]
+    assert torch.pdist(features).min() > 1e-3
     for count in range(3):
-        assert not torch.allclose(told[count], told[count + 1], atol=1e-4)
+        # Names that are still missing are no features at all.
+        assert torch.equal(reader(names[:1, :count]), told[:1, :count])
+    # A code that is no name is told by its numbers.
+    other = reader(torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 1, 0]]]))
+    assert not torch.allclose(other[0, 0], other[0, 1], atol=1e-3)
+
+
+def test_names_begin_alike_where_the_namer_tells_them_by_like_vectors() -> None:
+    shape = HolisticSettings(num_meanings=3, num_names=4, width=64, num_heads=2)
+    reader = MeaningReader(shape, 2)
+    unnamed = reader.names.weight[0].clone()
+    vectors = torch.tensor([[1.0, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 0, 1]])
+    with torch.no_grad():
+        reader.begin(vectors)
+    begun = reader.names.weight[1:]
+    distances = torch.cdist(begun, begun) + 100 * torch.eye(4)
+    assert distances.argmin(dim=1)[:2].tolist() == [1, 0]
+    assert distances[0, 1] < 0.3 * distances[2:].min()
+    # What stands for no name is as it was.
+    assert torch.equal(reader.names.weight[0], unnamed)
 
 
 def test_details_begin_as_those_of_ordered(
-    small_settings: dict[str, Any], ordered: Path, meaning: Path
+    small_settings: dict[str, Any], ordered: Path, namer: Path
 ) -> None:
     tokenizer = HolisticTokenizer.untrained(small_settings, seed=3)
     taken, total = start_from(tokenizer, str(ordered))
     ours = network_of(tokenizer).state_dict()
-    own = [
-        name for name in ours if name.startswith(("encoder.tower.", "encoder.coder.", "reader."))
-    ]
+    parts = ("encoder.tower.", "encoder.named.", "reader.", "quantizer.")
+    own = [name for name in ours if name.startswith(parts)]
     assert total == len(ours) and total - taken == len(own)
     origin = load_visual_tokenizer_class("ordered").load(ordered)
     images = pictures(6)
     codes = tokenizer.encode(images, length=7)
     for mine, theirs in zip(codes, origin.encode(images, length=4), strict=True):
         assert np.array_equal(mine.array[3:], theirs.array)
-    # Meanings are still those that were taken.
-    network = MeaningNetwork.load(meaning)
-    for part, module in (("tower", network.namer.tower), ("coder", network.coder)):
+    # Names are still those that were taken.
+    network = NamingNetwork.load(namer)
+    for part, module in (("tower", network.tower), ("named", network.named)):
         for name, value in module.state_dict().items():
             assert torch.equal(ours[f"encoder.{part}.{name}"], value)
 
 
 def test_a_run_leaves_codes_as_they_began(
-    small_settings: dict[str, Any], ordered: Path, meaning: Path, tmp_path: Path
+    small_settings: dict[str, Any], ordered: Path, namer: Path, tmp_path: Path
 ) -> None:
     config = TokenizerTrainConfig(
         tokenizer="holistic",
@@ -152,7 +181,7 @@ def test_a_run_leaves_codes_as_they_began(
         num_steps=3,
         batch_size=6,
         start_from=str(ordered),
-        perceptual=meaning,
+        perceptual=namer,
         perceptual_weight=0.3,
     )
     assert train_tokenizer(config)

@@ -1,11 +1,12 @@
 """The network: a tower that names what is shown, and ordered codes for all that names do not say.
 
-The first codes of a sequence are those from which the name of a picture can be told; the rest are
-those of the tokenizer `ordered`. Both are settled before: what learns here is the decoder,
-which sees them together (Ge et al., "Planting a SEED of Vision", 2023, put codes of meaning first
-as well; Qu et al., "TokenFlow", 2024, keep them from being pulled away by pixels). It learns from
-codes with mistakes in them, since a model that draws makes some (Qiu et al., "Robust Latent
-Matters", 2025): where details disagree with the meaning, the meaning is to be believed.
+The first codes of a sequence are the names that fit a picture best, as a network chose them that
+learned to name pictures; the rest are those of the tokenizer `ordered`. Both are settled before:
+what learns here is the decoder, which sees them together (Ge et al., "Planting a SEED of Vision",
+2023, put codes of meaning first as well; Qu et al., "TokenFlow", 2024, keep them from being pulled
+away by pixels). It learns from codes with mistakes in them, since a model that draws makes some
+(Qiu et al., "Robust Latent Matters", 2025): where details disagree with the names, these are to be
+believed.
 """
 
 from __future__ import annotations
@@ -14,22 +15,20 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmgen.autoencoding import (
     AbstractSequenceNetwork,
     Beside,
-    MeaningCoder,
-    MeaningNetwork,
-    MeaningSettings,
     MeaningTower,
+    NamingNetwork,
     NamingSettings,
     SequenceEncoder,
     SequenceSettings,
 )
 from mmgen.visual_tokenizer import TrainingOutput
+from mmgen_holistic.quantizer import NAME_DIM, NamingQuantizer
 
 __all__ = ["HolisticEncoder", "HolisticNetwork", "HolisticSettings", "MeaningReader", "mistaken"]
 
@@ -45,32 +44,29 @@ MOST_MISTAKES = 0.8
 class HolisticSettings(SequenceSettings):
     """Everything that shapes the network. Lengths count all codes, those of meaning first."""
 
-    ineffective: ClassVar[frozenset[str]] = SequenceSettings.ineffective | {"meaning"}
+    ineffective: ClassVar[frozenset[str]] = SequenceSettings.ineffective | {"namer"}
 
     max_length: int = 68
     """Positions of the longest sequence."""
     default_length: int = 20
     """Positions of a sequence of which nobody says the length."""
     num_meanings: int = 4
-    """Positions, the first ones, that say what is shown."""
+    """Positions, the first ones, that name what is shown, the likeliest name first."""
+    num_names: int = 1642
+    """Names to choose from; each has a code of its own, behind those of levels."""
     tower_side: int = 48
     """Pixels along each side at which the tower looks at a picture."""
     tower_widths: tuple[int, ...] = (32, 64, 128, 256)
     """Channels of the tower after each halving."""
-    coder_width: int = 512
-    """Hidden numbers between what the tower sees and the codes of it."""
-    reader_width: int = 512
-    """Hidden numbers of what reads the codes of meaning for the decoder."""
-    reader_summaries: int = 4
-    """Features that the decoder sees of them."""
-    meaning: str = ""
-    """Folder of learned codes of meaning, which are taken; for training only. It is not saved with
-    the rest."""
+    namer: str = ""
+    """Folder of a network that names pictures, which is taken; for training only. It is not saved
+    with the rest."""
 
     def __post_init__(self) -> None:
-        for name in ("num_meanings", "reader_width", "reader_summaries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 1 <= self.num_meanings <= self.num_names:
+            raise ValueError(
+                f"num_meanings is 1 to num_names, got {self.num_meanings} and {self.num_names}"
+            )
         if self.max_length <= self.num_meanings:
             raise ValueError(
                 f"max_length must be more than num_meanings, got {self.max_length} and "
@@ -78,8 +74,8 @@ class HolisticSettings(SequenceSettings):
             )
         # Zero arguments would look for the class that `slots` has replaced.
         super(HolisticSettings, self).__post_init__()
-        # The settings of tower and codes check themselves.
-        _ = self.naming, self.coding
+        # Refuses what no tower can be.
+        _ = self.naming
 
     @property
     def details(self) -> SequenceSettings:
@@ -103,13 +99,6 @@ class HolisticSettings(SequenceSettings):
         """The settings of the tower."""
         return NamingSettings(side=self.tower_side, widths=self.tower_widths)
 
-    @property
-    def coding(self) -> MeaningSettings:
-        """The settings of the codes of meaning."""
-        return MeaningSettings(
-            levels=self.levels, num_codes=self.num_meanings, coder_width=self.coder_width
-        )
-
 
 class HolisticEncoder(nn.Module):
     """A tower for what is shown beside the encoder of `ordered`."""
@@ -117,54 +106,75 @@ class HolisticEncoder(nn.Module):
     def __init__(self, settings: HolisticSettings, dim: int) -> None:
         super().__init__()
         self.tower = MeaningTower(settings.naming)
-        self.coder = MeaningCoder(settings.tower_widths[-1], settings.coding)
+        self.named = nn.Linear(settings.tower_widths[-1], settings.num_names)
         # So named, this begins as the encoder of ordered where a run starts from it.
         self.details = SequenceEncoder(settings.details, dim)
+        self._num_meanings = settings.num_meanings
 
     def forward(self, images: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents and foresight as `SequenceEncoder` does, for all positions."""
-        meaning = self.coder(self.tower(images))
+        """Return float32 latents and foresight as `SequenceEncoder` does, for all positions."""
+        best = self.named(self.tower(images)).topk(self._num_meanings, dim=1).indices
         details, foresight = self.details(images, begun)
-        # With meaning alone a picture is hardly foreseen to be better than with one code more.
-        before = foresight[:, :1].expand(-1, meaning.shape[1])
-        return torch.cat([meaning, details], dim=1), torch.cat([before, foresight], dim=1)
+        # The last number is a name, counted from 1, or 0 where there is none.
+        names = functional.pad((best + 1).float().unsqueeze(-1), (details.shape[-1], 0))
+        latents = torch.cat([names, functional.pad(details.float(), (0, 1))], dim=1)
+        # Names alone promise no likeness.
+        before = torch.zeros_like(foresight[:, :1]).expand(-1, self._num_meanings)
+        return latents, torch.cat([before, foresight], dim=1)
 
 
 class MeaningReader(nn.Module):
-    """Codes of meaning to features `[batch, summaries, width]` that a decoder looks at."""
+    """Names to features that a decoder looks at, one for each name that is there yet."""
 
     def __init__(self, settings: HolisticSettings, dim: int) -> None:
         super().__init__()
         self.num_meanings = settings.num_meanings
-        self._num_summaries = settings.reader_summaries
-        # Beside its numbers, each code has one that says whether it is there yet.
-        self.hidden = nn.Linear(settings.num_meanings * (dim + 1), settings.reader_width)
-        self.out = nn.Linear(settings.reader_width, settings.reader_summaries * settings.width)
+        # The first is for a code that is no name, if a model puts one in such a place.
+        self.names = nn.Embedding(1 + settings.num_names, settings.width)
+        self.scalars = nn.Linear(dim, settings.width, bias=False)
+        self.places = nn.Parameter(torch.randn(settings.num_meanings, settings.width) * 0.02)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Read vectors `[batch, count, dim]` of the first codes, all of them or fewer."""
-        told = torch.cat([vectors, torch.ones_like(vectors[..., :1])], dim=-1)
-        told = functional.pad(told, (0, 0, 0, self.num_meanings - told.shape[1]))
-        hidden = functional.gelu(self.hidden(rearrange(told, "b n d -> b (n d)")))
-        features: Tensor = self.out(hidden)
-        return rearrange(features, "b (s w) -> b s w", s=self._num_summaries)
+        """Return `[batch, count, width]` of vectors `[batch, count, dim + 1]`, all or fewer."""
+        names = vectors[..., -1].round().long()
+        scalars = self.scalars(vectors[..., :-1])
+        features: Tensor = self.names(names) + scalars + self.places[: names.shape[1]]
+        return features
+
+    def begin(self, vectors: Tensor) -> None:
+        """Let names that a network tells by like vectors `[names, any]` begin alike."""
+        width = self.names.embedding_dim
+        generator = torch.Generator().manual_seed(0)
+        directions = torch.randn(vectors.shape[1], width, generator=generator)
+        centred = vectors - vectors.mean(dim=0)
+        self.names.weight[1:] = centred @ directions / centred.norm(dim=1).mean()
 
 
 class HolisticNetwork(AbstractSequenceNetwork):
     """Tower, encoder, reader and decoder in one."""
 
+    quantizer: NamingQuantizer
+
     def __init__(self, settings: HolisticSettings) -> None:
         super().__init__(settings.details)
         self.encoder = HolisticEncoder(settings, self.quantizer.dim)
         self.reader = MeaningReader(settings, self.quantizer.dim)
+        self.quantizer = NamingQuantizer(settings.levels, settings.num_names)
         # What makes the codes is settled.
         self.encoder.requires_grad_(False)
 
-    def take(self, meaning: MeaningNetwork) -> None:
-        """Take learned codes of meaning: the tower, and what makes codes of what it sees."""
+    @torch.no_grad()
+    def take(self, namer: NamingNetwork) -> None:
+        """Take a network that names pictures."""
         assert isinstance(self.encoder, HolisticEncoder)
-        self.encoder.tower.load_state_dict(meaning.namer.tower.state_dict())
-        self.encoder.coder.load_state_dict(meaning.coder.state_dict())
+        self.encoder.tower.load_state_dict(namer.tower.state_dict())
+        self.encoder.named.load_state_dict(namer.named.state_dict())
+        self.reader.begin(namer.named.weight)
+        # Names that the network tells by like vectors are alike.
+        vectors = namer.named.weight - namer.named.weight.mean(dim=0)
+        directions = torch.linalg.svd(vectors, full_matrices=False).Vh[:NAME_DIM]
+        told = vectors @ directions.T
+        self.quantizer.name_vectors[:, : told.shape[1]] = told / told.std(dim=0)
 
     def train(self, mode: bool = True) -> Self:
         """Let the decoder learn; what makes the codes stays as it is."""
@@ -178,17 +188,18 @@ class HolisticNetwork(AbstractSequenceNetwork):
 
     def latents(self, images: Tensor, beside: Beside) -> tuple[Tensor, Tensor]:
         assert self.encoder is not None
-        latents: tuple[Tensor, Tensor] = self.encoder(images, self.principal.analysed(images))
+        begun = self.principal.analysed(images)
+        latents: tuple[Tensor, Tensor] = self.encoder(images, begun)
         return latents
 
     def painted(self, vectors: Tensor, beside: Beside) -> Tensor:
         assert self.decoder is not None
         num_meanings = self.reader.num_meanings
-        meaning, details = vectors[:, :num_meanings], vectors[:, num_meanings:]
+        details = vectors[:, num_meanings:, :-1]
         if self.training:
             details = mistaken(details)
         base = self.principal.assembled(details)
-        images: Tensor = self.decoder(details, base, self.reader(meaning))
+        images: Tensor = self.decoder(details, base, self.reader(vectors[:, :num_meanings]))
         return images
 
     def cut(self, place: float, longest: int) -> int:

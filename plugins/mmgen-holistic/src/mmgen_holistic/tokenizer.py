@@ -1,17 +1,19 @@
-"""The plugin itself, and where learned codes of meaning come in."""
+"""The plugin itself, and where a network that names pictures comes in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
+
+from torch import Tensor
 
 from mmgen.autoencoding import (
     AbstractAutoencoder,
     AbstractSequenceTokenizer,
     LearnedSettings,
-    MeaningNetwork,
+    NamingNetwork,
     SequenceSettings,
 )
 from mmgen.errors import PluginError
@@ -31,28 +33,35 @@ class HolisticTokenizer(AbstractSequenceTokenizer):
         self, settings: LearnedSettings, network: AbstractAutoencoder, fingerprint: str | None
     ) -> None:
         assert isinstance(settings, HolisticSettings)
-        super().__init__(replace(settings, meaning=""), network, fingerprint)
+        assert isinstance(network, HolisticNetwork)
+        super().__init__(replace(settings, namer=""), network, fingerprint)
+        self._holistic_network = network
 
     @classmethod
     def untrained(cls, settings: Mapping[str, object], *, seed: int) -> Self:
-        """Return a tokenizer whose meanings are those of `settings.meaning`.
+        """Return a tokenizer whose names are those of `settings.namer`.
 
         Raises:
-            PluginError: no codes are named, or they are of another shape.
+            PluginError: no network is named, or it is of another shape.
         """
         config = HolisticSettings.of(settings, "the settings given for training")
-        if not config.meaning:
+        if not config.namer:
             raise PluginError(
-                "holistic takes its first codes from elsewhere: set settings.meaning to the "
-                "folder of those that `mmgen train holistic` learned"
+                "holistic has its names from elsewhere: set settings.namer to the folder of a "
+                "network that `mmgen train holistic` left"
             )
-        meaning = MeaningNetwork.load(Path(config.meaning))
-        _check_shape(config, meaning)
+        namer = NamingNetwork.load(Path(config.namer))
+        _check_shape(config, namer)
         tokenizer = super().untrained(settings, seed=seed)
         network = tokenizer.network()
         assert isinstance(network, HolisticNetwork)
-        network.take(meaning)
+        network.take(namer)
         return tokenizer
+
+    def begin_training(self, pictures: Tensor, captions: Sequence[str] = ()) -> None:
+        network = self._holistic_network
+        if not network.principal.is_fitted:
+            network.principal.fit(pictures, network.quantizer.scalars)
 
     @classmethod
     def build(cls, settings: LearnedSettings) -> AbstractAutoencoder:
@@ -60,20 +69,17 @@ class HolisticTokenizer(AbstractSequenceTokenizer):
         return HolisticNetwork(settings)
 
 
-def _check_shape(config: HolisticSettings, meaning: MeaningNetwork) -> None:
-    """Raise PluginError unless tower and codes are of the shape that the settings have."""
-    namer, coding = meaning.namer.settings, meaning.settings
+def _check_shape(config: HolisticSettings, namer: NamingNetwork) -> None:
+    """Raise PluginError unless the network is of the shape that the settings have."""
     found = {
-        "tower_side": namer.side,
-        "tower_widths": namer.widths,
-        "levels": coding.levels,
-        "num_meanings": coding.num_codes,
-        "coder_width": coding.coder_width,
+        "tower_side": namer.settings.side,
+        "tower_widths": namer.settings.widths,
+        "num_names": len(namer.names),
     }
     wrong = [name for name, value in found.items() if getattr(config, name) != value]
     if wrong:
         raise PluginError(
-            f"the codes of meaning in {config.meaning} do not fit the settings: "
+            f"the network in {config.namer} does not fit the settings: "
             + ", ".join(f"{name} is {found[name]}, not {getattr(config, name)}" for name in wrong)
             + "; set these as they are there"
         )
