@@ -99,7 +99,7 @@ def test_the_server_and_the_embedded_model_draw_the_same(address: str) -> None:
             assert (await there.models())[0].name == "mini"
             info = await there.open()
             assert info.tokenizers[0].sizes == ((64, 64),)
-            assert info.guidance_scale == 3.0
+            assert info.guidance_scale == 1.5
             return [await collected(there, request), await collected(here, request)]
 
     (far, events), (near, _) = run(both())
