@@ -1,10 +1,11 @@
-"""The tokenizer `holistic`: a network that names pictures, and a decoder for all codes."""
+"""The tokenizer `holistic`: what names pictures, codes of that, and a decoder for all codes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mmgen.train.meaning_config import MeaningTrainConfig
 from mmgen.train.naming_config import NamingTrainConfig
 from mmgen.train.sources import WeightedSource
 from mmgen.train.stage import Pipeline
@@ -21,8 +22,10 @@ class Holistic(Pipeline):
 
     namer: NamingTrainConfig
     """What a picture shows, as one of the concepts of emoji or the labels of photographs."""
+    meaning: MeaningTrainConfig
+    """Four codes of what the name leaves out."""
     visual_tokenizer: TokenizerTrainConfig
-    """The decoder of codes of meaning and of the codes of `ordered`."""
+    """The decoder of codes of what is shown and of the codes of `ordered`."""
 
 
 def holistic(
@@ -46,13 +49,13 @@ def holistic(
         WeightedSource(source=emoji, weight=0.9),
         *(WeightedSource(source=item, weight=0.1 / len(photos)) for item in photos),
     )
-    namer = output / "namer_run" / "namer"
+    namer, meaning = output / "namer_run" / "namer", output / "meaning_run" / "meaning"
     run = tokenizer_run(
         "holistic",
         data=data,
         output=output / "tokenizer_run",
         minutes=minutes,
-        settings={"min_psnr": 15.0, "namer": str(namer)},
+        settings={"min_psnr": 15.0, "meaning": str(meaning)},
         start_from="ordered",
     )
     return Holistic(
@@ -69,5 +72,6 @@ def holistic(
             weight_decay=0.05,
             ema_decay=0.99,
         ),
-        visual_tokenizer=replace(run, ema_decay=0.99, perceptual=namer, perceptual_weight=1.0),
+        meaning=MeaningTrainConfig(namer=namer, sources=named, output=output / "meaning_run"),
+        visual_tokenizer=replace(run, ema_decay=0.99, perceptual=namer, perceptual_weight=0.3),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmgen.checkpoint import GenerationDefaults, SamplingDefaults
 from mmgen.data.augment import Augmentation
+from mmgen.data.mixing import Mixing
 from mmgen.data.prepare import PrepareConfig
 from mmgen.model import DecoderConfig
 from mmgen.plugins import load_model_path
@@ -34,7 +35,7 @@ __all__ = ["Mini", "MiniMore", "mini", "mini_more"]
 
 _NUM_TEXT_IDS = 4096
 _NUM_CODES = 6017
-_LENGTH = 20
+_LENGTH = 21
 _ROW_LENGTH = 256
 _AUGMENTATION = Augmentation(
     share=0.9, max_shift=0.08, max_zoom=0.12, max_brightness=0.1, max_hue=0.02
@@ -46,7 +47,7 @@ class Mini(Pipeline):
     """The stages of the shipped model."""
 
     visual_tokenizer: Holistic
-    """Pictures to 20 codes of 6,017, the first ones for what is shown."""
+    """Pictures to 21 codes of 6,017, the first ones for what is shown."""
     text_tokenizer: TextTokenizerStage
     """Words of captions, questions and stories."""
     prepare: PrepareStage
@@ -61,7 +62,7 @@ def mini(
     output: Path = Path("runs/mini"),
     namer_minutes: float = 17.0,
     tokenizer_minutes: float = 15.0,
-    decoder_minutes: float = 77.0,
+    decoder_minutes: float = 160.0,
 ) -> Mini:
     """Return the run of the shipped model; the clock ends its trainings.
 
@@ -107,15 +108,15 @@ def mini(
             ),
             data=DataConfig(
                 shards=_mixture(
-                    shards, draw=0.5, describe=0.24, name=0.18, stories=0.04, photos=0.04
+                    shards, draw=0.74, describe=0.13, name=0.09, stories=0.02, photos=0.02
                 ),
                 eval_shards=(shards / "emoji-val-style",),
                 eval_batches=12,
                 row_length=_ROW_LENGTH,
                 rows_per_batch=10,
-                condition_dropout=0.06,
+                condition_dropout=0.04,
             ),
-            optim=OptimConfig(lr=3e-3, warmup_steps=60, decay="wsd", decay_share=0.5),
+            optim=OptimConfig(lr=3e-3, warmup_steps=60, decay="wsd", decay_share=0.8),
             export=ExportConfig(
                 text_tokenizer=text,
                 vocabulary=shards / "vocabulary.json",
@@ -131,7 +132,7 @@ def mini(
             output=output / "decoder",
             num_steps=200_000,
             max_minutes=decoder_minutes,
-            ema_decay=0.997,
+            ema_decay=0.99,
             eval_every=250,
             sample_every=500,
             sample_prompts=(
@@ -164,8 +165,7 @@ def mini_more(
 ) -> MiniMore:
     """Return a run that trains the installed `mini` further, with its own tokenizers.
 
-    The shipped weights are those of `mini` after one such run. The rate falls all along, which is
-    when a decoder of this size learns most.
+    The rate falls all along, which is when a decoder of this size learns details.
 
     Args:
         data: directory of the packs.
@@ -184,14 +184,14 @@ def mini_more(
                 run.decoder.data,
                 shards=_mixture(
                     output / "shards",
-                    draw=0.4,
-                    describe=0.2,
-                    name=0.35,
-                    stories=0.02,
-                    photos=0.03,
+                    draw=0.78,
+                    describe=0.11,
+                    name=0.09,
+                    stories=0.01,
+                    photos=0.01,
                 ),
             ),
-            optim=replace(run.decoder.optim, lr=2e-3, decay_share=1.0),
+            optim=replace(run.decoder.optim, lr=1.8e-3, warmup_steps=30, decay_share=0.85),
             seed=1,
             export=replace(run.decoder.export, text_tokenizer=text, visual_tokenizers=(source,)),
         ),
@@ -237,6 +237,7 @@ def _jobs(data: Path, emoji: ParquetConfig, stories: TextConfig) -> tuple[Prepar
                 num_draw=0,
                 num_describe=0,
                 num_name=2,
+                name_mixing=Mixing(share=0.7),
                 context_length=_ROW_LENGTH,
                 augmentation=_AUGMENTATION,
                 seed=1,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from chat_objects import png
 from PIL import Image
+from shipped import MINI_CODES
 
 from mmgen.errors import MmgenError, PictureError, SettingsError
 from mmgen.generate.provenance import Provenance
@@ -84,14 +85,14 @@ def test_drawing_two_at_once(stage: Stage, tmp_path: Path) -> None:
     assert isinstance(events[0], TurnStarted) and isinstance(events[-1], TurnFinished)
     assert sorted(item.index for item in events if isinstance(item, ImageStarted)) == [0, 1]
     assert turn.state == "complete" and turn.usage is not None
-    assert turn.usage.image_ids == 40
+    assert turn.usage.image_ids == 2 * MINI_CODES
     by_seed = {item.drawing.seed or 0: item for item in turn.pictures if item.drawing}
     assert sorted(by_seed) == [7, 8]
     for index in (0, 1):
         grown = [item for item in events if isinstance(item, ImageProgress) and item.index == index]
         counts = [item.num_done or 0 for item in grown]
         assert counts == sorted(counts)
-        assert grown[-1].num_done == 20
+        assert grown[-1].num_done == MINI_CODES
         assert any(item.preview is not None for item in grown)
     alone, _ = stage.ask(DrawRequest(prompt="a red apple", settings=replace(SETTINGS, seed=8)))
     assert alone.pictures[0].codes == by_seed[8].codes

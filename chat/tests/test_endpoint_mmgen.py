@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import pytest
+from shipped import MINI_CODES, MINI_GUIDANCE
 
 from mmgen_chat.answer import Answer
 from mmgen_chat.backend import (
@@ -99,21 +100,22 @@ def test_the_server_and_the_embedded_model_draw_the_same(address: str) -> None:
             assert (await there.models())[0].name == "mini"
             info = await there.open()
             assert info.tokenizers[0].sizes == ((64, 64),)
-            assert info.guidance_scale == 1.5
+            assert info.guidance_scale == MINI_GUIDANCE
             return [await collected(there, request), await collected(here, request)]
 
     (far, events), (near, _) = run(both())
     assert [far.state, near.state] == ["complete", "complete"]
     for one, other in zip(far.pictures, near.pictures, strict=True):
         assert one.drawing is not None and other.drawing is not None
-        assert (one.drawing.seed, one.drawing.guidance_scale) == (other.drawing.seed, 1.5)
-        assert one.drawing.num_codes == other.drawing.num_codes == 20
+        assert one.drawing.seed == other.drawing.seed
+        assert one.drawing.guidance_scale == other.drawing.guidance_scale == MINI_GUIDANCE
+        assert one.drawing.num_codes == other.drawing.num_codes == MINI_CODES
         assert one.drawing.is_complete and one.size == (64, 64)
         assert one.png is not None and other.png is not None
         assert rgb(one.png) == rgb(other.png)
-    assert far.usage is not None and far.usage.image_ids == 40
+    assert far.usage is not None and far.usage.image_ids == 2 * MINI_CODES
     previews = [event for event in events if isinstance(event, ImageProgress)]
-    assert all(event.preview is not None and event.num_codes == 20 for event in previews)
+    assert all(event.preview is not None and event.num_codes == MINI_CODES for event in previews)
 
 
 def rgb(png: bytes) -> bytes:

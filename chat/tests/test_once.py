@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from chat_objects import drawn, png
+from shipped import MINI_CODES, MINI_GUIDANCE
 
 from mmgen.errors import OutputError, SettingsError
 from mmgen_chat.backend import CaptionRequest, ChatRequest, DrawRequest, TurnSettings
@@ -57,11 +58,12 @@ def test_a_drawing_goes_through_pipes_into_files(tmp_path: Path) -> None:
     assert kinds[0] == "started" and kinds[-1] == "finished"
     [image] = [item for item in told if item["event"] == "image"]
     assert image["path"] == "out/deep/draw-a-red-apple.png"
-    assert (image["num_codes"], image["width"], image["guidance_scale"]) == (64, 64, 3.0)
+    assert (image["num_codes"], image["width"]) == (MINI_CODES, 64)
+    assert image["guidance_scale"] == MINI_GUIDANCE
     assert image["alt"]
     progress = [item["num_done"] for item in told if item["event"] == "image_progress"]
-    assert progress == sorted(progress) and progress[-1] == 64
-    assert told[-1]["usage"]["image_ids"] == 64
+    assert progress == sorted(progress) and progress[-1] == MINI_CODES
+    assert told[-1]["usage"]["image_ids"] == MINI_CODES
     assert (tmp_path / image["path"]).read_bytes() == before, "one seed, one picture"
 
 

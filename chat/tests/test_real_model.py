@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from screens import Stage, run_async
 from scripted import ScriptedBackend
+from shipped import MINI_CODES
 
 from mmgen.plugins import MODELS, installed
 from mmgen_chat.app import ChatApp
@@ -35,9 +36,9 @@ def test_the_first_suggestion_draws_a_picture_with_the_shipped_model() -> None:
             assert app.info is not None and app.info.model == "mini"
             assert f"context {answer.usage.context_ids}/256" in stage.text()  # type: ignore[union-attr]
             (picture,) = answer.pictures
-            assert picture.codes is not None and len(picture.codes.array) == 20
+            assert picture.codes is not None and len(picture.codes.array) == MINI_CODES
             assert picture.alt and "shows:" in stage.text()
-            assert "20 tokens" in " ".join(stage.text().split()), stage.text()
+            assert f"{MINI_CODES} tokens" in " ".join(stage.text().split()), stage.text()
 
     run_async(test)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from shipped import MINI_CODES
 
 from mmgen.plugins import MODELS, installed
 
@@ -113,7 +114,7 @@ def test_a_picture_is_drawn_in_half_blocks_in_colour(tmux: Tmux) -> None:
     tmux.until(lambda screen: "Say something" in screen)
     tmux.type("draw a red apple", "Enter")
     screen = tmux.until(lambda screen: "shows:" in screen)
-    assert "▀▀▀▀▀▀" in screen and "20 tokens" in screen
+    assert "▀▀▀▀▀▀" in screen and f"{MINI_CODES} tokens" in screen
     assert "mini · torch (cpu)" in screen and "context" in screen
     assert "\x1b[38;2;" in tmux.screen(is_colored=True)
     tmux.resize(60, 16)
@@ -131,7 +132,7 @@ def test_nothing_is_lost_when_the_chat_is_killed_in_the_middle(tmux: Tmux) -> No
     tmux.until(lambda screen: "shows:" in screen)
     tmux.type("/n 16", "Enter")
     tmux.type("/draw a smiling face", "Enter")
-    tmux.until(lambda screen: " of 20 tokens" in screen)
+    tmux.until(lambda screen: f" of {MINI_CODES} tokens" in screen)
     time.sleep(0.1)
     os.kill(tmux.process_id(), signal.SIGKILL)
     tmux.stop()

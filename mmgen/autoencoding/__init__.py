@@ -19,6 +19,7 @@ from mmgen.autoencoding.learned_tokenizer import (
     AbstractLearnedTokenizer,
     equal_batches,
 )
+from mmgen.autoencoding.meaning import MeaningCoder, MeaningNetwork, MeaningSettings
 from mmgen.autoencoding.naming import MeaningTower, NamingNetwork, NamingSettings
 from mmgen.autoencoding.principal import Expectation, PrincipalComponents
 from mmgen.autoencoding.quantizer import AbstractQuantizer, Quantized
@@ -51,6 +52,9 @@ __all__ = [
     "FiniteScalarQuantizer",
     "GridNetwork",
     "LearnedSettings",
+    "MeaningCoder",
+    "MeaningNetwork",
+    "MeaningSettings",
     "MeaningTower",
     "NamingNetwork",
     "NamingSettings",

@@ -7,7 +7,6 @@ own, and the picture is their mean, so that a tokenizer can learn from both.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zlib
@@ -18,18 +17,16 @@ from typing import Self
 
 import torch
 from einops import rearrange, reduce
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmgen.autoencoding.augmentation import augmented
+from mmgen.autoencoding.network_files import NetworkFiles
 from mmgen.autoencoding.settings import LearnedSettings
-from mmgen.errors import PluginError
 
 __all__ = ["Contrast", "ContrastiveNetwork", "ContrastiveSettings", "FeatureTower", "WordBag"]
 
-SETTINGS_FILE = "teacher_config.json"
-WEIGHTS_FILE = "teacher.safetensors"
+FILES = NetworkFiles("teacher", "teacher_config.json", "teacher.safetensors")
 START_SCALE = math.log(1 / 0.07)
 MAX_SCALE = math.log(100)
 
@@ -179,9 +176,7 @@ class ContrastiveNetwork(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Write settings and weights into an existing directory."""
-        state = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-        save_file(state, directory / WEIGHTS_FILE)
-        (directory / SETTINGS_FILE).write_text(self.settings.to_json(), encoding="utf-8")
+        FILES.save(directory, self, self.settings.to_plain())
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -190,19 +185,10 @@ class ContrastiveNetwork(nn.Module):
         Raises:
             PluginError: files are missing or do not fit.
         """
-        for file in (SETTINGS_FILE, WEIGHTS_FILE):
-            if not (directory / file).is_file():
-                raise PluginError(f"no teacher in {directory}: {file} is missing")
-        origin = directory / SETTINGS_FILE
-        values = json.loads(origin.read_text(encoding="utf-8"))
-        network = cls(ContrastiveSettings.of(values, f"the settings in {origin}"))
-        try:
-            network.load_state_dict(load_file(directory / WEIGHTS_FILE), strict=True)
-        except RuntimeError as error:
-            raise PluginError(
-                f"the weights in {directory} do not fit its settings: {error}"
-            ) from error
-        return network.eval()
+        values = FILES.stated(directory)
+        network = cls(ContrastiveSettings.of(values, FILES.origin(directory)))
+        FILES.fill(directory, network)
+        return network
 
 
 def over_channels(norm: nn.LayerNorm, features: Tensor) -> Tensor:

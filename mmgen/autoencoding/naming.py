@@ -6,7 +6,6 @@ teach a decoder of codes. Tokenizers whose codes say what is shown take it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,17 @@ from typing import Self
 
 import torch
 from einops import reduce
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmgen.autoencoding.augmentation import augmented
+from mmgen.autoencoding.network_files import NetworkFiles
 from mmgen.autoencoding.settings import LearnedSettings
 from mmgen.errors import PluginError
 
 __all__ = ["MeaningTower", "Naming", "NamingNetwork", "NamingSettings"]
 
-SETTINGS_FILE = "namer_config.json"
-WEIGHTS_FILE = "namer.safetensors"
+FILES = NetworkFiles("network that names pictures", "namer_config.json", "namer.safetensors")
 SMOOTHING = 0.1
 """Share of a target that is spread over all names."""
 
@@ -149,11 +147,7 @@ class NamingNetwork(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Write settings, names and weights into an existing directory."""
-        state = {key: tensor.contiguous() for key, tensor in self.state_dict().items()}
-        save_file(state, directory / WEIGHTS_FILE)
-        stated = {"settings": json.loads(self.settings.to_json()), "names": self.names}
-        text = json.dumps(stated, indent=1, ensure_ascii=False) + "\n"
-        (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
+        FILES.save(directory, self, {"settings": self.settings.to_plain(), "names": self.names})
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -162,17 +156,8 @@ class NamingNetwork(nn.Module):
         Raises:
             PluginError: files are missing or do not fit.
         """
-        for file in (SETTINGS_FILE, WEIGHTS_FILE):
-            if not (directory / file).is_file():
-                raise PluginError(f"nothing that names pictures in {directory}: {file} is missing")
-        origin = directory / SETTINGS_FILE
-        stated = json.loads(origin.read_text(encoding="utf-8"))
-        settings = NamingSettings.of(stated["settings"], f"the settings in {origin}")
+        stated = FILES.stated(directory)
+        settings = NamingSettings.of(stated["settings"], FILES.origin(directory))
         network = cls(settings, stated["names"])
-        try:
-            network.load_state_dict(load_file(directory / WEIGHTS_FILE), strict=True)
-        except RuntimeError as error:
-            raise PluginError(
-                f"the weights in {directory} do not fit its settings: {error}"
-            ) from error
-        return network.eval()
+        FILES.fill(directory, network)
+        return network

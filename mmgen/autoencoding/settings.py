@@ -46,8 +46,12 @@ class LearnedSettings:
         except (TypeError, ValueError) as error:
             raise PluginError(f"{origin} do not fit: {error}") from error
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the fields as `of` takes them."""
+        return dataclasses.asdict(self)
+
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        return json.dumps(self.to_plain(), indent=1) + "\n"
 
 
 def fingerprint_of(settings: LearnedSettings, state: Mapping[str, Tensor]) -> str:

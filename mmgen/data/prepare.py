@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mmgen.data.augment import Augmentation, augmented
 from mmgen.data.colours import colour_shares
+from mmgen.data.mixing import Mixing, mixed
 from mmgen.data.picture_codes import choose_length, lengths_of, with_codes
 from mmgen.data.shards import (
     CONDITION,
@@ -51,6 +52,8 @@ class PrepareConfig:
     """Documents of each picture in which it is drawn and then talked about."""
     num_name: int = 0
     """Documents of each picture in which it is only named: the shortest way to learn that."""
+    name_mixing: Mixing = field(default_factory=Mixing)
+    """How many of those have most codes of another picture, for tokenizers that name first."""
     context_length: int = 1024
     """Ids that a document may have; longer plain text is cut, other documents are refused."""
     tokenizer: str | None = None
@@ -135,6 +138,7 @@ def prepare(
                         num_refused=len(manifest.refused) + len(refused),
                     )
                 )
+        samples = maker.mixed(samples, f"{config.seed}/{start}/mixing")
         name = f"shard-{len(manifest.shards):05d}.arrow"
         info = write_shard(output / name, samples, start=start, stop=stop, refused=refused)
         manifest = replace(manifest, shards=(*manifest.shards, info))
@@ -212,6 +216,23 @@ class _Maker:
                 made, too_long = self._encode(drafts)
                 yield index + 1, samples + made, refused + too_long
                 drafts, samples, refused = [], [], []
+
+    def mixed(self, samples: list[Sample], seed: str) -> list[Sample]:
+        """Return the samples of a shard with those that only name a picture mixed, in place."""
+        mixing = self._config.name_mixing
+        chosen = [
+            number for number, sample in enumerate(samples) if mixing.share and self._names(sample)
+        ]
+        samples = list(samples)
+        parts = mixed([samples[number] for number in chosen], mixing, seed)
+        for number, sample in zip(chosen, parts, strict=True):
+            samples[number] = sample
+        return samples
+
+    def _names(self, sample: Sample) -> bool:
+        """Return whether a sample only names a picture."""
+        has_picture = bool((sample.flags & IMAGE).any())
+        return has_picture and self._directions[sample.variant] == "name"
 
     def _drafts(self, index: int, row: Row) -> list[_Draft]:
         if row.picture is None:
@@ -328,6 +349,8 @@ def _identity(
     if not config.num_name:
         # Shards without such documents are what they were before there was a choice.
         del settings["num_name"]
+    if not config.name_mixing.share:
+        del settings["name_mixing"]
     fingerprint = codec.visual_tokenizers[tokenizer].fingerprint if tokenizer else None
     return {
         "settings": settings,

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn import functional
 
 from mmgen.errors import EngineError, SettingsError
 from mmgen.generate.engine import (
@@ -29,6 +28,7 @@ from mmgen.generate.kv_rows import KVRows
 from mmgen.generate.rule_runs import excluded, stuck_error
 from mmgen.generate.sampling import GuidanceRows, SamplingRows, sample
 from mmgen.model import Decoder
+from mmgen.model.layers import product
 
 __all__ = ["TorchEngine"]
 
@@ -54,8 +54,9 @@ class _Head:
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         hidden = hidden.to(self.weights[0].dtype)
-        parts = [functional.linear(hidden, weight) for weight in self.weights]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float()
+        parts = [product(hidden, weight) for weight in self.weights]
+        scores = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return scores.float().contiguous()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -128,7 +128,7 @@ class Decoder(nn.Module):
             assert isinstance(block, Block)
             x = block.step(x, past, layer)
         normed = normalise(x, self.norm.weight, past.eps)
-        return normed.view(num_rows, num_new, -1)
+        return normed.reshape(num_rows, num_new, -1)
 
     def _cached_mask(
         self, positions: torch.Tensor, longest: int, dtype: torch.dtype

@@ -6,9 +6,11 @@ is, is the business of the engine, so the cache itself holds no lengths.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 
 from mmgen.errors import SettingsError
@@ -41,7 +43,12 @@ class KVCache:
                 f"decoder's context), got {rows} rows of {length}"
             )
         shape = (config.num_layers, rows, 2 * config.num_kv_heads, length, config.head_dim)
-        return cls(torch.zeros(shape, dtype=dtype, device=device))
+        if torch.device(device).type != "cpu":
+            return cls(torch.zeros(shape, dtype=dtype, device=device))
+        # numpy asks the system for zeros, which takes memory only where a row comes to reach, and
+        # no time; torch would write them all.
+        memory = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+        return cls(torch.from_numpy(memory).view(dtype).view(shape))
 
     @property
     def keys(self) -> torch.Tensor:

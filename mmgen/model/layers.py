@@ -26,6 +26,7 @@ __all__ = [
     "Past",
     "RMSNorm",
     "normalise",
+    "product",
     "rotary_tables",
     "rotate",
 ]
@@ -106,6 +107,17 @@ def normalise(x: torch.Tensor, weight: torch.Tensor, eps: torch.Tensor) -> torch
     rows = x.reshape(-1, size)
     squares = torch.baddbmm(eps, rows.unsqueeze(1), rows.unsqueeze(2), alpha=1 / size)
     return (x * squares.rsqrt_().view(*x.shape[:-1], 1)).mul_(weight)
+
+
+def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return `x @ weight.T` of few vectors, `[rows, out_size]`, without gradients.
+
+    A CPU is up to twice as fast at the transposed product, which it reads the weights for in
+    order; what comes back is a transposed view of that.
+    """
+    if x.device.type != "cpu":
+        return functional.linear(x, weight)
+    return torch.mm(weight, x.t()).t()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +231,8 @@ class Block(nn.Module):
         attention, feed_forward = self.attention, self.feed_forward
         num_heads, num_kv_heads = attention.num_heads, attention.num_kv_heads
         normed = normalise(x, self.attention_norm.weight, past.eps)
-        qkv = functional.linear(normed, attention.qkv.weight)
-        qkv = qkv.view(x.shape[0], -1, attention.head_dim)
+        qkv = product(normed, attention.qkv.weight)
+        qkv = qkv.reshape(x.shape[0], -1, attention.head_dim)
         rotated = rotate(
             normalise(qkv[:, : num_heads + num_kv_heads], attention.head_weight(), past.eps),
             past.cos,
@@ -245,7 +257,7 @@ class Block(nn.Module):
             )
             mixed = attend_cached(grouped, keys, values, past.mask)
             mixed = rearrange(mixed, "b h (g t) d -> (b t) (h g d)", t=past.num_new)
-        x = torch.addmm(x, mixed, attention.out.weight.t())
+        x = x + product(mixed, attention.out.weight)
         normed = normalise(x, self.feed_forward_norm.weight, past.eps)
-        gate, up = functional.linear(normed, feed_forward.gate_up.weight).chunk(2, dim=1)
-        return torch.addmm(x, functional.silu(gate).mul_(up), feed_forward.down.weight.t())
+        gate, up = product(normed, feed_forward.gate_up.weight).chunk(2, dim=1)
+        return x + product(functional.silu(gate).mul_(up), feed_forward.down.weight)

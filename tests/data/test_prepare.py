@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mmgen.data.augment import Augmentation
+from mmgen.data.mixing import Mixing
 from mmgen.data.prepare import PrepareConfig, Progress, flags_of, prepare
 from mmgen.data.shapes import ShapesSource
 from mmgen.data.shards import CONDITION, IMAGE, LOSS, Manifest, ShardFolder
@@ -129,10 +130,35 @@ def test_without_documents_that_only_name_the_settings_are_what_they_were(
         return prepare(config, shapes(), codec, tmp_path / str(num_name)).config["settings"]
 
     plain, named = settings(0), settings(2)
-    assert isinstance(plain, dict) and "num_name" not in plain
+    assert isinstance(plain, dict) and not {"num_name", "name_mixing"} & set(plain)
     assert named == {**plain, "num_name": 2}
     with pytest.raises(DataError, match=r"settings\.num_name was .* and is now 2"):
         prepare(replace(CONFIG, num_name=2), shapes(), codec, tmp_path / "0")
+
+
+def test_mixing_changes_codes_of_documents_that_only_name(
+    codec: DocumentCodec, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, num_name=2)
+    mixing = Mixing(share=1.0, num_kept=5)
+    prepare(config, shapes(), codec, tmp_path / "plain")
+    manifest = prepare(replace(config, name_mixing=mixing), shapes(), codec, tmp_path / "mixed")
+    assert manifest.config["settings"]["name_mixing"] == {"share": 1.0, "num_kept": 5}  # type: ignore[index]
+    one, two = ShardFolder(tmp_path / "plain"), ShardFolder(tmp_path / "mixed")
+    num_changed = 0
+    for index in range(len(one)):
+        plain, changed = one.sample(index), two.sample(index)
+        assert np.array_equal(plain.flags, changed.flags)
+        different = np.flatnonzero(plain.ids != changed.ids)
+        num_changed += len(different) > 0
+        assert plain.variant >= 3 or not len(different)
+        assert set(different) <= set(np.flatnonzero(plain.flags & IMAGE)[5:])
+        codec.decode(changed.ids.tolist())
+    assert num_changed > 30
+    # Batches of another size give the same bytes.
+    config = replace(config, name_mixing=mixing, batch_size=3)
+    prepare(config, shapes(), codec, tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "mixed")
 
 
 def test_augmentation_changes_described_pictures_only(codec: DocumentCodec, tmp_path: Path) -> None:
@@ -329,7 +355,8 @@ KILLED = """
     import sys
     from pathlib import Path
 
-    from mmgen.data.prepare import PrepareConfig, prepare
+    from mmgen.data.mixing import Mixing
+from mmgen.data.prepare import PrepareConfig, prepare
     from mmgen.data.shapes import ShapesSource
     from mmgen.document import DocumentCodec
     from mmgen.plugins import load_visual_tokenizer_class

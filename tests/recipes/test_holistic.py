@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mmgen.autoencoding import AbstractLearnedTokenizer, NamingSettings
+from mmgen.autoencoding import AbstractLearnedTokenizer, MeaningSettings, NamingSettings
 from mmgen.plugins import load_visual_tokenizer, load_visual_tokenizer_class
 from recipes.holistic import holistic
 from recipes.mini import mini, mini_more
@@ -15,10 +15,13 @@ from recipes.mini import mini, mini_more
 
 def test_what_a_stage_leaves_the_next_one_takes(tmp_path: Path) -> None:
     run = holistic(data=tmp_path, output=tmp_path / "run")
-    namer, tokenizer = run.namer.output / "namer", run.visual_tokenizer
-    assert tokenizer.settings["namer"] == str(namer) and tokenizer.perceptual == namer
+    namer, meaning = run.namer.output / "namer", run.meaning.output / "meaning"
+    tokenizer = run.visual_tokenizer
+    assert run.meaning.namer == namer and run.meaning.sources == run.namer.sources
+    assert run.meaning.side == run.namer.side
+    assert tokenizer.settings["meaning"] == str(meaning) and tokenizer.perceptual == namer
     assert tokenizer.start_from == "ordered"
-    assert run.namer.output != tokenizer.output
+    assert len({run.namer.output, run.meaning.output, tokenizer.output}) == 3
 
 
 def test_pictures_are_named_by_concepts_and_labels(tmp_path: Path) -> None:
@@ -35,6 +38,7 @@ def test_the_shapes_of_all_stages_fit(tmp_path: Path) -> None:
     origin = "the recipe's settings"
     settings: Any = kind.settings_type.of(run.visual_tokenizer.settings, origin)
     assert settings.naming == NamingSettings.of(run.namer.settings, origin)
+    assert settings.coding == MeaningSettings.of(run.meaning.settings, origin)
     # All that ordered has learned finds its place.
     ours = kind.build(settings).state_dict()
     for name, value in load_visual_tokenizer("ordered").network().state_dict().items():

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from einops import rearrange
 
-from mmgen.autoencoding import NamingNetwork
+from mmgen.autoencoding import MeaningNetwork
 from mmgen.errors import PluginError
 from mmgen.testing import check, draw_picture
 from mmgen.visual_tokenizer import Codes, Ordered, Picture
@@ -34,23 +33,28 @@ def as_batch(images: list[Picture]) -> torch.Tensor:
     return rearrange(torch.from_numpy(np.stack(images)), "b h w c -> b c h w")
 
 
-def shown(folder: Path, images: list[Picture]) -> npt.NDArray[np.int64]:
-    """Return the places of all names in the list, the likeliest first, `[pictures, names, 1]`."""
-    network = NamingNetwork.load(folder)
-    with torch.no_grad():
-        logits = network.named(network.tower(as_batch(images)))
-    places: npt.NDArray[np.int64] = logits.argsort(dim=1, descending=True).unsqueeze(-1).numpy()
-    return places
-
-
-def test_the_first_codes_are_the_likeliest_names(small: HolisticTokenizer, namer: Path) -> None:
+def test_the_first_codes_are_the_likeliest_names(small: HolisticTokenizer, meaning: Path) -> None:
     images = pictures(8)
-    wanted = 75 + shown(namer, images)[:, :3]
+    namer = MeaningNetwork.load(meaning).namer
+    with torch.no_grad():
+        logits = namer.named(namer.tower(as_batch(images)))
+    wanted = 75 + logits.argsort(dim=1, descending=True)[:, :2].numpy()
     assert len(np.unique(wanted[:, 0])) > 1, "these names tell nothing apart"
     for length in (1, 2, 3, 7):
         codes = small.encode(images, length=length)
-        found = np.stack([item.array[:3] for item in codes])
+        found = np.stack([item.array[:2, 0] for item in codes])
         assert np.array_equal(found, wanted[:, :length])
+
+
+def test_the_next_codes_are_those_of_meaning(small: HolisticTokenizer, meaning: Path) -> None:
+    images = pictures(8)
+    network = MeaningNetwork.load(meaning)
+    with torch.no_grad():
+        latents = network.coder(network.namer.tower(as_batch(images)))
+    wanted = network.quantizer(latents).codes[..., 0].numpy()
+    assert len(np.unique(wanted)) > 1, "these codes tell nothing apart"
+    found = np.stack([item.array[2:3, 0] for item in small.encode(images, length=7)])
+    assert np.array_equal(found, wanted)
 
 
 @pytest.mark.parametrize(
@@ -59,34 +63,41 @@ def test_the_first_codes_are_the_likeliest_names(small: HolisticTokenizer, namer
         ({"tower_side": 24}, "tower_side is 16, not 24; set these"),
         ({"tower_widths": [8, 16]}, r"tower_widths is \(8, 12, 16\), not \(8, 16\); set"),
         ({"num_names": 9}, "num_names is 8, not 9; set"),
+        ({"levels": [5, 5, 5]}, r"levels is \(5, 5, 3\), not \(5, 5, 5\); set"),
+        ({"num_meanings": 2}, "num_meanings is 1, not 2; set"),
+        ({"coder_width": 8}, "coder_width is 12, not 8; set"),
         (
             {"tower_side": 24, "num_names": 7},
             "tower_side is 16, not 24, num_names is 8, not 7; set",
         ),
     ],
 )
-def test_a_namer_of_another_shape_is_refused(
+def test_a_network_of_another_shape_is_refused(
     small_settings: dict[str, Any], change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(PluginError, match=f"does not fit the settings: {message}"):
         HolisticTokenizer.untrained({**small_settings, **change}, seed=0)
 
 
-def test_a_namer_has_to_be_given_and_to_be_there(
+def test_codes_of_meaning_have_to_be_given_and_to_be_there(
     small_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(PluginError, match=r"set settings\.namer to the folder"):
-        HolisticTokenizer.untrained({**small_settings, "namer": ""}, seed=0)
-    with pytest.raises(PluginError, match=r"namer_config\.json is missing"):
-        HolisticTokenizer.untrained({**small_settings, "namer": str(tmp_path)}, seed=0)
+    with pytest.raises(PluginError, match=r"set settings\.meaning to the folder"):
+        HolisticTokenizer.untrained({**small_settings, "meaning": ""}, seed=0)
+    with pytest.raises(PluginError, match=r"meaning_config\.json is missing"):
+        HolisticTokenizer.untrained({**small_settings, "meaning": str(tmp_path)}, seed=0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_meanings": 0}, "num_meanings is 1 to num_names, got 0 and 8"),
-        ({"num_names": 2}, "num_meanings is 1 to num_names, got 3 and 2"),
-        ({"num_meanings": 7}, "max_length must be more than num_meanings, got 7 and 7"),
+        ({"num_named": 0}, "num_named is 1 to num_names, got 0 and 8"),
+        ({"num_names": 1}, "num_named is 1 to num_names, got 2 and 1"),
+        ({"num_meanings": 5}, r"more than num_named \+ num_meanings, got 7 and 7"),
+        ({"num_meanings": 0}, "must be positive"),
+        ({"coder_width": 0}, "must be positive"),
+        ({"reader_width": 0}, "reader_width must be 1 or more, got 0"),
+        ({"reader_summaries": 0}, "reader_summaries must be 1 or more, got 0"),
         ({"default_length": 8}, r"default_length must lie in 1\.\.max_length"),
         ({"tower_side": 0}, "must be positive"),
         ({"tower_widths": [8, 0]}, "must be positive"),
@@ -124,9 +135,10 @@ def test_every_prefix_is_a_picture(small: HolisticTokenizer) -> None:
 
 def test_what_is_shown_is_seen_by_the_decoder(small: HolisticTokenizer) -> None:
     (codes,) = small.encode(pictures(1), length=7)
-    for position in range(3):
+    # Another name, then another code of levels.
+    for position, (start, count) in enumerate(((75, 8), (75, 8), (0, 75))):
         array = codes.array.copy()
-        array[position] = 75 + (array[position] - 74) % 8
+        array[position] = start + (array[position] - start + 1) % count
         one, other = small.decode([codes, Codes(array, codes.layout)])
         assert not np.array_equal(one, other)
 
@@ -161,8 +173,8 @@ def test_quality_never_asks_for_fewer_codes_of_a_better_picture(
 
 def test_saved_and_loaded_is_the_same(small: HolisticTokenizer, tmp_path: Path) -> None:
     small.save(tmp_path)
-    # Where names came from is of no use to others.
-    assert '"namer": ""' in (tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")
+    # Where the codes came from is of no use to others.
+    assert '"meaning": ""' in (tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")
     loaded = HolisticTokenizer.load(tmp_path)
     assert loaded.fingerprint == small.fingerprint and loaded.spec == small.spec
     images = pictures(2)

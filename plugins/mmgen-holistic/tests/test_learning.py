@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from torch.nn import functional
 
-from mmgen.autoencoding import NamingNetwork
+from mmgen.autoencoding import MeaningNetwork
 from mmgen.plugins import load_visual_tokenizer_class
 from mmgen.testing import draw_picture
 from mmgen.train.sources import ShapesConfig, WeightedSource
@@ -23,7 +22,7 @@ from mmgen_holistic.network import (
     UNTOLD_SHARE,
     HolisticNetwork,
     HolisticSettings,
-    MeaningReader,
+    ShownReader,
     mistaken,
 )
 
@@ -116,27 +115,52 @@ def test_some_details_are_those_of_another_picture() -> None:
     assert wrong.max() < 0.95 and wrong.mean() > 0.2
 
 
-def test_names_are_told_apart_and_so_are_their_places() -> None:
+def reader_of(**changes: int) -> ShownReader:
+    shape: dict[str, Any] = {
+        "num_named": 2,
+        "num_names": 4,
+        "num_meanings": 2,
+        "reader_summaries": 3,
+    }
     torch.manual_seed(0)
-    shape = HolisticSettings(num_meanings=3, num_names=4, width=16, num_heads=2)
-    reader = MeaningReader(shape, 2)
-    names = functional.pad(torch.tensor([[4.0, 2, 2], [2, 4, 2]]).unsqueeze(-1), (2, 0))
-    told = reader(names)
-    assert told.shape == (2, 3, 16)
-    assert torch.equal(told[0, 2], told[1, 2])
-    features = told[[0, 0, 0, 1, 1], [0, 1, 2, 0, 1]]
+    return ShownReader(HolisticSettings(**{**shape, **changes}, width=16, num_heads=2), 2)
+
+
+def shown(*codes: tuple[float, float, float]) -> torch.Tensor:
+    """Return vectors of one picture: two numbers and a name each, `[1, codes, 3]`."""
+    return torch.tensor([codes], dtype=torch.float32)
+
+
+def test_names_are_told_apart_and_so_are_their_places() -> None:
+    reader = reader_of()
+    whole = shown((0, 0, 4), (0, 0, 2), (1, 0, 0), (0, 1, 0))
+    told = reader(whole)
+    assert told.shape == (1, 2 + 3, 16)
+    other = reader(shown((0, 0, 2), (0, 0, 4), (1, 0, 0), (0, 1, 0)))
+    features = torch.cat([told[0, :2], other[0, :2]])
     assert torch.pdist(features).min() > 1e-3
-    for count in range(3):
-        # Names that are still missing are no features at all.
-        assert torch.equal(reader(names[:1, :count]), told[:1, :count])
+    # What is said beyond names has nothing to do with them.
+    assert torch.equal(told[0, 2:], other[0, 2:])
     # A code that is no name is told by its numbers.
-    other = reader(torch.tensor([[[1.0, 0, 0], [0, 1, 0], [0, 1, 0]]]))
-    assert not torch.allclose(other[0, 0], other[0, 1], atol=1e-3)
+    one, two = (reader(shown(code))[0, 0] for code in ((1, 0, 0), (0, 1, 0)))
+    assert not torch.allclose(one, two, atol=1e-3)
+
+
+def test_what_is_missing_differs_from_what_is_there() -> None:
+    reader = reader_of()
+    whole = shown((0, 0, 4), (0, 0, 2), (0, 0, 0), (0, 0, 0))
+    told = [reader(whole[:, :count]) for count in range(5)]
+    assert [item.shape[1] for item in told] == [3, 4, 5, 5, 5]
+    for count in (1, 2, 3, 4):
+        assert torch.equal(told[count][0, : min(count, 2)], told[4][0, : min(count, 2)])
+    assert torch.equal(told[0][0], told[2][0, 2:])
+    # Numbers that are all zero are something else than none.
+    assert not torch.allclose(told[2][0, 2:], told[3][0, 2:], atol=1e-4)
+    assert not torch.allclose(told[3][0, 2:], told[4][0, 2:], atol=1e-4)
 
 
 def test_names_begin_alike_where_the_namer_tells_them_by_like_vectors() -> None:
-    shape = HolisticSettings(num_meanings=3, num_names=4, width=64, num_heads=2)
-    reader = MeaningReader(shape, 2)
+    reader = reader_of()
     unnamed = reader.names.weight[0].clone()
     vectors = torch.tensor([[1.0, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 0, 1]])
     with torch.no_grad():
@@ -150,12 +174,12 @@ def test_names_begin_alike_where_the_namer_tells_them_by_like_vectors() -> None:
 
 
 def test_details_begin_as_those_of_ordered(
-    small_settings: dict[str, Any], ordered: Path, namer: Path
+    small_settings: dict[str, Any], ordered: Path, meaning: Path
 ) -> None:
     tokenizer = HolisticTokenizer.untrained(small_settings, seed=3)
     taken, total = start_from(tokenizer, str(ordered))
     ours = network_of(tokenizer).state_dict()
-    parts = ("encoder.tower.", "encoder.named.", "reader.", "quantizer.")
+    parts = ("encoder.tower.", "encoder.named.", "encoder.coder.", "reader.", "quantizer.")
     own = [name for name in ours if name.startswith(parts)]
     assert total == len(ours) and total - taken == len(own)
     origin = load_visual_tokenizer_class("ordered").load(ordered)
@@ -163,15 +187,17 @@ def test_details_begin_as_those_of_ordered(
     codes = tokenizer.encode(images, length=7)
     for mine, theirs in zip(codes, origin.encode(images, length=4), strict=True):
         assert np.array_equal(mine.array[3:], theirs.array)
-    # Names are still those that were taken.
-    network = NamingNetwork.load(namer)
-    for part, module in (("tower", network.tower), ("named", network.named)):
+    # What is shown is still told as it was taken.
+    network = MeaningNetwork.load(meaning)
+    namer = network.namer
+    taken_parts = {"tower": namer.tower, "named": namer.named, "coder": network.coder}
+    for part, module in taken_parts.items():
         for name, value in module.state_dict().items():
             assert torch.equal(ours[f"encoder.{part}.{name}"], value)
 
 
 def test_a_run_leaves_codes_as_they_began(
-    small_settings: dict[str, Any], ordered: Path, namer: Path, tmp_path: Path
+    small_settings: dict[str, Any], ordered: Path, meaning: Path, tmp_path: Path
 ) -> None:
     config = TokenizerTrainConfig(
         tokenizer="holistic",
@@ -181,7 +207,7 @@ def test_a_run_leaves_codes_as_they_began(
         num_steps=3,
         batch_size=6,
         start_from=str(ordered),
-        perceptual=namer,
+        perceptual=meaning,
         perceptual_weight=0.3,
     )
     assert train_tokenizer(config)

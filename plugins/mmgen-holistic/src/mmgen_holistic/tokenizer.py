@@ -13,7 +13,7 @@ from mmgen.autoencoding import (
     AbstractAutoencoder,
     AbstractSequenceTokenizer,
     LearnedSettings,
-    NamingNetwork,
+    MeaningNetwork,
     SequenceSettings,
 )
 from mmgen.errors import PluginError
@@ -34,28 +34,28 @@ class HolisticTokenizer(AbstractSequenceTokenizer):
     ) -> None:
         assert isinstance(settings, HolisticSettings)
         assert isinstance(network, HolisticNetwork)
-        super().__init__(replace(settings, namer=""), network, fingerprint)
+        super().__init__(replace(settings, meaning=""), network, fingerprint)
         self._holistic_network = network
 
     @classmethod
     def untrained(cls, settings: Mapping[str, object], *, seed: int) -> Self:
-        """Return a tokenizer whose names are those of `settings.namer`.
+        """Return a tokenizer whose first codes are those of `settings.meaning`.
 
         Raises:
             PluginError: no network is named, or it is of another shape.
         """
         config = HolisticSettings.of(settings, "the settings given for training")
-        if not config.namer:
+        if not config.meaning:
             raise PluginError(
-                "holistic has its names from elsewhere: set settings.namer to the folder of a "
-                "network that `mmgen train holistic` left"
+                "holistic has its codes of what is shown from elsewhere: set settings.meaning to "
+                "the folder of a network that `mmgen train holistic` left"
             )
-        namer = NamingNetwork.load(Path(config.namer))
-        _check_shape(config, namer)
+        meaning = MeaningNetwork.load(Path(config.meaning))
+        _check_shape(config, meaning)
         tokenizer = super().untrained(settings, seed=seed)
         network = tokenizer.network()
         assert isinstance(network, HolisticNetwork)
-        network.take(namer)
+        network.take(meaning)
         return tokenizer
 
     def begin_training(self, pictures: Tensor, captions: Sequence[str] = ()) -> None:
@@ -69,17 +69,21 @@ class HolisticTokenizer(AbstractSequenceTokenizer):
         return HolisticNetwork(settings)
 
 
-def _check_shape(config: HolisticSettings, namer: NamingNetwork) -> None:
+def _check_shape(config: HolisticSettings, meaning: MeaningNetwork) -> None:
     """Raise PluginError unless the network is of the shape that the settings have."""
+    namer = meaning.namer
     found = {
         "tower_side": namer.settings.side,
         "tower_widths": namer.settings.widths,
         "num_names": len(namer.names),
+        "levels": meaning.settings.levels,
+        "num_meanings": meaning.settings.num_codes,
+        "coder_width": meaning.settings.coder_width,
     }
     wrong = [name for name, value in found.items() if getattr(config, name) != value]
     if wrong:
         raise PluginError(
-            f"the network in {config.namer} does not fit the settings: "
+            f"the network in {config.meaning} does not fit the settings: "
             + ", ".join(f"{name} is {found[name]}, not {getattr(config, name)}" for name in wrong)
             + "; set these as they are there"
         )
