@@ -125,7 +125,7 @@ def mini(
                     tokenizer="holistic",
                     text=SamplingDefaults(temperature=0.0),
                     image=SamplingDefaults(temperature=0.3),
-                    guidance_scale=1.5,
+                    guidance_scale=1.0,
                     trained_length=_ROW_LENGTH,
                 ),
             ),
