@@ -7,7 +7,7 @@ says nothing about pictures that it never met. Codes that lead astray take that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -36,23 +36,36 @@ class Mixing:
             )
 
 
-def mixed(samples: Sequence[Sample], mixing: Mixing, seed: str) -> list[Sample]:
-    """Return documents of one picture each, in some of which most codes are those of another.
+def mixed(
+    samples: Sequence[Sample], mixing: Mixing, seed: str, *, takes_part: Callable[[Sample], bool]
+) -> list[Sample]:
+    """Return samples in some of which most codes of the picture are those of another.
 
-    The other one is any of the samples whose picture has as many ids; it may be the same by
-    chance. The choice depends on the seed and on how many samples there are.
+    The other one is any that takes part and whose picture has as many ids; it may be the same by
+    chance. The choice depends on the seed and on which samples take part.
+
+    Args:
+        samples: documents, in any order.
+        mixing: how many are mixed.
+        seed: of the choice.
+        takes_part: whether a sample, which then has one picture, may be mixed.
     """
+    out = list(samples)
+    if not mixing.share:
+        return out
     rng = Random(seed)
-    places = [np.flatnonzero(sample.flags & IMAGE)[mixing.num_kept :] for sample in samples]
+    places = {
+        number: np.flatnonzero(sample.flags & IMAGE)[mixing.num_kept :]
+        for number, sample in enumerate(samples)
+        if takes_part(sample)
+    }
     by_length: dict[int, list[int]] = {}
-    for number, place in enumerate(places):
+    for number, place in places.items():
         by_length.setdefault(len(place), []).append(number)
-    out = []
-    for sample, place in zip(samples, places, strict=True):
+    for number, place in places.items():
         if rng.random() < mixing.share:
             other = rng.choice(by_length[len(place)])
-            ids = sample.ids.copy()
+            ids = samples[number].ids.copy()
             ids[place] = samples[other].ids[places[other]]
-            sample = replace(sample, ids=ids)
-        out.append(sample)
+            out[number] = replace(samples[number], ids=ids)
     return out

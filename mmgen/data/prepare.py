@@ -138,7 +138,8 @@ def prepare(
                         num_refused=len(manifest.refused) + len(refused),
                     )
                 )
-        samples = maker.mixed(samples, f"{config.seed}/{start}/mixing")
+        seed = f"{config.seed}/{start}/mixing"
+        samples = mixed(samples, config.name_mixing, seed, takes_part=maker.only_names)
         name = f"shard-{len(manifest.shards):05d}.arrow"
         info = write_shard(output / name, samples, start=start, stop=stop, refused=refused)
         manifest = replace(manifest, shards=(*manifest.shards, info))
@@ -217,19 +218,7 @@ class _Maker:
                 yield index + 1, samples + made, refused + too_long
                 drafts, samples, refused = [], [], []
 
-    def mixed(self, samples: list[Sample], seed: str) -> list[Sample]:
-        """Return the samples of a shard with those that only name a picture mixed, in place."""
-        mixing = self._config.name_mixing
-        chosen = [
-            number for number, sample in enumerate(samples) if mixing.share and self._names(sample)
-        ]
-        samples = list(samples)
-        parts = mixed([samples[number] for number in chosen], mixing, seed)
-        for number, sample in zip(chosen, parts, strict=True):
-            samples[number] = sample
-        return samples
-
-    def _names(self, sample: Sample) -> bool:
+    def only_names(self, sample: Sample) -> bool:
         """Return whether a sample only names a picture."""
         has_picture = bool((sample.flags & IMAGE).any())
         return has_picture and self._directions[sample.variant] == "name"

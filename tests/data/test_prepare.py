@@ -355,8 +355,7 @@ KILLED = """
     import sys
     from pathlib import Path
 
-    from mmgen.data.mixing import Mixing
-from mmgen.data.prepare import PrepareConfig, prepare
+    from mmgen.data.prepare import PrepareConfig, prepare
     from mmgen.data.shapes import ShapesSource
     from mmgen.document import DocumentCodec
     from mmgen.plugins import load_visual_tokenizer_class

@@ -110,7 +110,7 @@ def test_some_details_are_those_of_another_picture() -> None:
     details = torch.arange(600.0).repeat_interleave(50).reshape(600, 50, 1)
     told = mistaken(details)
     wrong = (told != details).float().mean(dim=(1, 2))
-    assert set(told.unique().tolist()) <= set(details.unique().tolist())
+    assert set(told.flatten().tolist()) <= set(details.flatten().tolist())
     assert (wrong == 0).float().mean() == pytest.approx(1 / 3, abs=0.1)
     assert wrong.max() < 0.95 and wrong.mean() > 0.2
 
