@@ -113,7 +113,7 @@ class AbstractLearnedTokenizer(AbstractVisualTokenizer):
         temporary = path / (WEIGHTS_FILE + ".part")
         save_file(self._state(), temporary)
         temporary.replace(path / WEIGHTS_FILE)
-        stated = {"plugin": self.name, **json.loads(self._settings.to_json())}
+        stated = {"plugin": self.name, **self._settings.to_plain()}
         text = json.dumps(stated, indent=1) + "\n"
         (path / SETTINGS_FILE).write_text(text, encoding="utf-8")
 

@@ -50,9 +50,6 @@ class LearnedSettings:
         """Return the fields as `of` takes them."""
         return dataclasses.asdict(self)
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_plain(), indent=1) + "\n"
-
 
 def fingerprint_of(settings: LearnedSettings, state: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 in hex of what settings and weights make of a picture."""

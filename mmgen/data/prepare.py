@@ -76,6 +76,11 @@ class PrepareConfig:
                 "num_draw, num_describe, num_mixed and num_name must be zero or more, and one of "
                 f"them more, got {', '.join(map(str, counts))}"
             )
+        if self.name_mixing.share and not self.num_name:
+            raise SettingsError(
+                f"name_mixing.share is {self.name_mixing.share}, but it mixes documents that only "
+                "name a picture, and num_name is 0; raise num_name or leave out name_mixing"
+            )
         sizes = (self.rows_per_shard, self.batch_size)
         if min(sizes) < 1 or self.context_length < 4 or (self.limit is not None and self.limit < 1):
             raise SettingsError(

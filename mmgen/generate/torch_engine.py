@@ -56,6 +56,7 @@ class _Head:
         hidden = hidden.to(self.weights[0].dtype)
         parts = [product(hidden, weight) for weight in self.weights]
         scores = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        # Noise lies by rows, and scores are added to it faster if they do as well.
         return scores.float().contiguous()
 
 

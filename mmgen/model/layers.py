@@ -112,7 +112,7 @@ def normalise(x: torch.Tensor, weight: torch.Tensor, eps: torch.Tensor) -> torch
 def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return `x @ weight.T` of few vectors, `[rows, out_size]`, without gradients.
 
-    A CPU is up to twice as fast at the transposed product, which it reads the weights for in
+    A CPU is up to twice as fast at the transposed product, for which it reads the weights in
     order; what comes back is a transposed view of that.
     """
     if x.device.type != "cpu":

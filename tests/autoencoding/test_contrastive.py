@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_files_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"teacher_config\.json is missing"):
         ContrastiveNetwork.load(tmp_path)
     network().save(tmp_path)
-    changed = SMALL.to_json().replace('"dim": 8', '"dim": 4')
+    changed = json.dumps({**SMALL.to_plain(), "dim": 4})
     (tmp_path / "teacher_config.json").write_text(changed, encoding="utf-8")
     with pytest.raises(PluginError, match="do not fit its settings"):
         ContrastiveNetwork.load(tmp_path)

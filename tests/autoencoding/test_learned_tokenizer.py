@@ -35,7 +35,10 @@ def test_settings_say_what_does_not_fit() -> None:
 
 def test_settings_come_back_from_json() -> None:
     settings = ConvolutionalSettings(encoder_widths=(3, 4), min_psnr=2.5)
-    assert ConvolutionalSettings.of(json.loads(settings.to_json()), "the file") == settings
+    assert (
+        ConvolutionalSettings.of(json.loads(json.dumps(settings.to_plain())), "the file")
+        == settings
+    )
     assert LearnedSettings.of({}, "nothing") == LearnedSettings()
 
 

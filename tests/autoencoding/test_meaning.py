@@ -89,13 +89,13 @@ def test_files_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
     network().save(tmp_path)
     file = tmp_path / "meaning_config.json"
     for settings, message in (
-        (replace(SMALL, coder_width=8).to_json(), "do not fit its settings"),
+        (json.dumps(replace(SMALL, coder_width=8).to_plain()), "do not fit its settings"),
         (json.dumps({"depth": 2}), "'depth'"),
     ):
         file.write_text(settings, encoding="utf-8")
         with pytest.raises(PluginError, match=message):
             MeaningNetwork.load(tmp_path)
-    file.write_text(SMALL.to_json(), encoding="utf-8")
+    file.write_text(json.dumps(SMALL.to_plain()), encoding="utf-8")
     (tmp_path / "namer.safetensors").unlink()
     with pytest.raises(PluginError, match=r"namer\.safetensors is missing"):
         MeaningNetwork.load(tmp_path)

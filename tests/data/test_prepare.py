@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -307,14 +308,15 @@ def test_tokenizer_choice(codec: DocumentCodec, tmp_path: Path) -> None:
         {"num_draw": 0, "num_describe": 0},
         {"num_mixed": -1},
         {"num_name": -1},
+        {"name_mixing": Mixing(share=0.5)},
         {"context_length": 3},
         {"limit": 0},
         {"rows_per_shard": 0},
     ],
 )
-def test_refuses_bad_settings(settings: dict[str, int]) -> None:
+def test_refuses_bad_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        PrepareConfig(**settings)  # type: ignore[arg-type]
+        PrepareConfig(**settings)
 
 
 class _Interrupted(AbstractSource):
